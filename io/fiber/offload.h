@@ -1,0 +1,13 @@
+/* offload: a small pool of plain threads for libraries that block (NSS, sqlite, mysql, ldap) and
+ * for file work that io_uring of Linux 6.1 cannot do. The calling fiber parks. */
+#ifndef IO_FIBER_OFFLOAD_H
+#define IO_FIBER_OFFLOAD_H
+
+#include "io/base/err.h"
+
+struct err *offload_start(unsigned threads) MUST_USE; /* once per process; 0 = 4 */
+void offload_stop(void);
+/* Run fn(arg) on the pool and wait (yields, not cancelable). Outside a fiber it just calls fn. */
+void offload(void (*fn)(void *arg), void *arg);
+
+#endif

@@ -1,0 +1,128 @@
+/* queue: the front door of where mail sleeps. Producers (smtpd, pickup, bounce) begin a draft, write
+ * content, commit; the scheduler thread owns the message from then on. README.md tells the whole life.
+ *
+ * Promise: queue_commit returns NULL only when envelope and content are on stable storage. */
+#ifndef QUEUE_QUEUE_H
+#define QUEUE_QUEUE_H
+
+#include "io/fiber/worker.h"
+#include "queue/envelope.h"
+#include "queue/hooks.h"
+#include "queue/queue_id.h"
+
+struct queue;
+
+/* Everything the floor needs of main.cf; filled by core/config (queue floors never read it). */
+struct queue_options {
+    const char *directory;       /* queue_directory */
+    bool long_ids;               /* enable_long_queue_ids */
+    bool offline;                /* for commands while the server is down: serve acts, deliver nothing */
+    bool read_only;              /* with offline: only look */
+    uint64_t minfree_bytes;      /* queue_minfree; 0 = 1.5 * message_size_limit is the caller's business */
+    uint64_t inline_limit_bytes; /* queue_inline_limit: beyond it a file of its own; 0 = 1 MiB */
+    uint64_t segment_bytes;      /* queue_segment_size; 0 = 64 MiB; a multiple of 4 KiB */
+    int64_t mark_delay_ms;       /* queue_mark_delay; 0 = 100 */
+    uint64_t memory_limit_bytes; /* queue_memory_limit: content of fresh mail kept in memory; 0 = 256 MiB */
+    struct sched_options *sched; /* queue/sched/sched.h; copied */
+};
+
+/* Opens or makes the queue and recovers it, on the calling worker (fiber), which becomes the
+ * scheduler thread. `workers` run resolve and deliver fibers. Mail may be committed when it returns.
+ * ERR_REFUSED: another process has it open. Errors name the file. */
+struct err *queue_open(const struct queue_options *options, const struct queue_hooks *hooks,
+                       struct worker **workers, size_t n_workers, struct queue **out) MUST_USE;
+/* New parameters after a reload: limits, backoff, lifetimes. Any thread; takes effect soon. */
+void queue_reconfigure(struct queue *q, const struct queue_options *options);
+/* Clean stop, in a fiber of the scheduler thread: no new requests go out; waits for running ones
+ * until the deadline; syncs marks and index; closes. */
+struct err *queue_close(struct queue *q, int64_t deadline_ns) MUST_USE;
+
+/* --- producers: a fiber on any worker. */
+struct draft {
+    struct queue *queue;
+    uint64_t seq;
+    int64_t arrival_us;
+    char id[QUEUE_ID_MAX];
+    uint64_t size;          /* content bytes so far */
+    struct buf content;     /* while it is inline */
+    struct draft_spill *spill; /* when it went past inline_limit */
+};
+/* ERR_FULL: less than queue_minfree left (452). Cheap: no I/O. */
+struct err *queue_begin(struct queue *q, struct draft **out) MUST_USE;
+/* Content in wire form: lines end in CRLF. Yields only when it spills to a file.
+ * ERR_FULL: disk full (452). After an error only abort is allowed. */
+struct err *draft_write(struct draft *d, struct str bytes) MUST_USE;
+/* Group commit. Yields until it is safe. Envelope is copied. On success the draft is consumed and the
+ * message is under way: a fiber on this worker resolves it and hands it to the scheduler. On error
+ * (ERR_FULL, ERR_IO) nothing is queued and the draft is aborted. */
+struct err *queue_commit(struct draft *d, struct envelope *env) MUST_USE;
+void queue_abort(struct draft *d);
+
+/* --- one message, shared: refcounted. envelope/rcpts: see envelope.h for who may change what. */
+struct qmsg {
+    uint32_t magic;
+    uint32_t refs; /* atomic; use qmsg_ref/unref */
+    struct queue *queue;
+    uint64_t seq;
+    char id[QUEUE_ID_MAX];
+    struct arena *arena;
+    struct envelope *env;
+    struct content *content; /* in memory, or NULL: it must be read */
+    struct qmsg_place {
+        uint64_t epoch;      /* of the segment */
+        uint32_t at, length; /* the MESSAGE record in it */
+        bool spilled;        /* content is in a file of its own */
+    } place;
+    int64_t active_since_us; /* when it came into the active queue: delays=a/b */
+    void *sched;             /* the scheduler's own */
+};
+struct qmsg *qmsg_ref(struct qmsg *m);
+void qmsg_unref(struct qmsg *m);
+
+/* --- reading content: a fiber on any worker. */
+struct content_reader;
+struct err *content_open(struct qmsg *m, struct content_reader **out) MUST_USE;
+/* Next piece (up to 64 KiB; all of it at once when in memory), borrowed until the next call; empty
+ * at the end. ERR_DAMAGED: checksum. Yields. */
+struct err *content_next(struct content_reader *r, struct str *piece_out) MUST_USE;
+void content_rewind(struct content_reader *r);
+void content_close(struct content_reader *r);
+
+/* --- acts: a fiber on any worker of the process; each runs on the scheduler thread and is on stable
+ * storage when it returns. */
+enum queue_name { QUEUE_ANY, QUEUE_INCOMING, QUEUE_ACTIVE, QUEUE_DEFERRED, QUEUE_HOLD, QUEUE_CORRUPT };
+struct queue_select {
+    struct str id;         /* one message; or empty: all of `queue` */
+    enum queue_name queue; /* restricts; QUEUE_ANY = wherever it is */
+};
+enum queue_act { QUEUE_ACT_REMOVE, QUEUE_ACT_HOLD, QUEUE_ACT_RELEASE, QUEUE_ACT_REQUEUE, QUEUE_ACT_EXPIRE };
+/* each(ctx, id) is called on the calling fiber after the act is safe, for every message it touched. A message being
+ * delivered is removed after its running attempt at the latest. */
+struct err *queue_do(struct queue *q, enum queue_act act, const struct queue_select *what,
+                     void (*each)(void *ctx, const char *id), void *ctx, uint64_t *count_out) MUST_USE;
+/* Try deferred mail now: all, one message, or what waits for one site. */
+struct err *queue_flush(struct queue *q, struct str id, struct str site, uint64_t *count_out) MUST_USE;
+
+/* Looking, in slices, so that no LMDB reader stays open. Entries in arrival order. */
+struct queue_entry {
+    uint64_t seq;
+    char id[QUEUE_ID_MAX];
+    enum queue_name queue;
+    struct envelope *env; /* with recipients that are left and their reasons; arena memory */
+    int64_t next_try_us;  /* 0 = none */
+    bool forced_expire;
+};
+/* after_seq 0 = from the start; at most max entries. count_out 0 = end. */
+struct err *queue_list(struct queue *q, uint64_t after_seq, size_t max, struct arena *a,
+                       struct queue_entry **out, size_t *count_out) MUST_USE;
+/* One message with a reference for content_open. *found_out false: no such id. */
+struct err *queue_find(struct queue *q, struct str id, struct arena *a, struct queue_entry *entry_out,
+                       struct qmsg **msg_out, bool *found_out) MUST_USE;
+
+struct queue_counts {
+    uint64_t active, deferred, hold, incoming, corrupt; /* messages */
+    uint64_t log_bytes, live_bytes, segments;
+};
+struct queue_counts queue_counts(struct queue *q); /* any thread, approximate */
+
+#endif
