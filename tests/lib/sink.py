@@ -241,8 +241,8 @@ class _Dialogue:
         line, self.buffer = self.buffer.split(b"\n", 1)
         return line.rstrip(b"\r").decode("latin-1")
 
-    def answer(self, stage, argument=""):
-        """Answer as told; the code sent."""
+    def answer(self, stage, argument="", before=None):
+        """Answer as told; the code sent. before(code) runs just ahead of sending it."""
         if self.sink.probe and stage not in ("greeting", "dot", "quit"):
             time.sleep(0.15)
             self.sock.settimeout(0.0)
@@ -260,6 +260,8 @@ class _Dialogue:
             while not self.sink._closing:
                 time.sleep(0.05)
             raise _Gone()
+        if before:
+            before(int(chosen[:3]))
         self.sock.sendall(chosen.encode("utf-8") + b"\r\n")
         return int(chosen[:3])
 
@@ -333,10 +335,10 @@ class _Dialogue:
         if self.sink.keep == "ids":
             found = re.search(rb"(?m)^X-Test-Id: *(\S+)", raw)
             message.raw = found[0] if found else b""
-        code = self.answer("dot", self.mail)
+        # Recorded before the 250 leaves: whoever saw the 250 in a log may look for it here.
+        self.answer("dot", self.mail,
+                    lambda code: self.sink.arrived(message) if code == 250 else None)
         self.forget()
-        if code == 250:
-            self.sink.arrived(message)
 
     def drain(self):
         """A refused client may still say QUIT: take it, so that it sees no reset."""
