@@ -1,0 +1,159 @@
+#include "io/base/buf.h"
+
+#include <stdio.h>
+
+#include "io/base/check.h"
+#include "io/base/mem.h"
+
+#define BUF_FIRST_BYTES 64U
+
+void buf_fini(struct buf *b)
+{
+    mem_free(b->ptr);
+    *b = (struct buf){0};
+}
+
+char *buf_reserve(struct buf *b, size_t n)
+{
+    size_t need;
+    /* One more than asked, for the NUL. */
+    if (__builtin_add_overflow(b->len, n, &need) || __builtin_add_overflow(need, 1U, &need))
+        check_failed(__FILE__, __LINE__, "buffer size overflow");
+    if (need > b->cap) {
+        size_t cap = b->cap ? b->cap : BUF_FIRST_BYTES;
+        while (cap < need)
+            cap = cap > SIZE_MAX / 2 ? need : cap * 2;
+        b->ptr = mem_realloc(b->ptr, cap);
+        b->cap = cap;
+    }
+    return b->ptr + b->len;
+}
+
+void buf_add(struct buf *b, const void *bytes, size_t n)
+{
+    char *at = buf_reserve(b, n);
+    if (n)
+        memcpy(at, bytes, n);
+    at[n] = '\0';
+    b->len += n;
+}
+
+void buf_add_str(struct buf *b, struct str s)
+{
+    buf_add(b, s.ptr, s.len);
+}
+
+void buf_add_c(struct buf *b, const char *text)
+{
+    buf_add(b, text, strlen(text));
+}
+
+void buf_add_char(struct buf *b, char c)
+{
+    buf_add(b, &c, 1);
+}
+
+void buf_vprintf(struct buf *b, const char *fmt, va_list ap)
+{
+    va_list again;
+    va_copy(again, ap);
+    char *at = buf_reserve(b, BUF_FIRST_BYTES);
+    size_t room = b->cap - b->len;
+    int n = vsnprintf(at, room, fmt, ap);
+    CHECK(n >= 0);
+    if ((size_t)n >= room) {
+        at = buf_reserve(b, (size_t)n);
+        (void)vsnprintf(at, (size_t)n + 1, fmt, again);
+    }
+    va_end(again);
+    b->len += (size_t)n;
+}
+
+void buf_printf(struct buf *b, const char *fmt, ...)
+{
+    va_list ap;
+    va_start(ap, fmt);
+    buf_vprintf(b, fmt, ap);
+    va_end(ap);
+}
+
+/* Little-endian whatever the machine is. */
+static void add_le(struct buf *b, uint64_t v, size_t n)
+{
+    unsigned char bytes[8];
+    for (size_t i = 0; i < n; i++)
+        bytes[i] = (unsigned char)(v >> (8 * i));
+    buf_add(b, bytes, n);
+}
+
+void buf_add_u8(struct buf *b, uint8_t v)
+{
+    add_le(b, v, 1);
+}
+
+void buf_add_u16(struct buf *b, uint16_t v)
+{
+    add_le(b, v, 2);
+}
+
+void buf_add_u32(struct buf *b, uint32_t v)
+{
+    add_le(b, v, 4);
+}
+
+void buf_add_u64(struct buf *b, uint64_t v)
+{
+    add_le(b, v, 8);
+}
+
+void buf_add_lstr(struct buf *b, struct str s)
+{
+    CHECK(s.len <= UINT32_MAX);
+    buf_add_u32(b, (uint32_t)s.len);
+    buf_add_str(b, s);
+}
+
+static uint64_t read_le(struct rd *r, size_t n)
+{
+    if (r->bad || (size_t)(r->end - r->ptr) < n) {
+        r->bad = true;
+        return 0;
+    }
+    uint64_t v = 0;
+    for (size_t i = 0; i < n; i++)
+        v |= (uint64_t)(unsigned char)r->ptr[i] << (8 * i);
+    r->ptr += n;
+    return v;
+}
+
+uint8_t rd_u8(struct rd *r)
+{
+    return (uint8_t)read_le(r, 1);
+}
+
+uint16_t rd_u16(struct rd *r)
+{
+    return (uint16_t)read_le(r, 2);
+}
+
+uint32_t rd_u32(struct rd *r)
+{
+    return (uint32_t)read_le(r, 4);
+}
+
+uint64_t rd_u64(struct rd *r)
+{
+    return read_le(r, 8);
+}
+
+struct str rd_lstr(struct rd *r)
+{
+    size_t n = rd_u32(r);
+    if (r->bad || (size_t)(r->end - r->ptr) < n) {
+        r->bad = true;
+        return STR("");
+    }
+    struct str s = str_make(r->ptr, n);
+    r->ptr += n;
+    return s;
+}

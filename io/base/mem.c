@@ -1,0 +1,51 @@
+#include "io/base/mem.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "io/base/check.h"
+
+/* jemalloc, when linked, replaces malloc itself, so that the allocations of libraries go to it too;
+ * nothing here needs its own names. */
+
+void *mem_alloc(size_t size)
+{
+    void *ptr = malloc(size ? size : 1);
+    if (!ptr)
+        check_failed(__FILE__, __LINE__, "out of memory");
+    return ptr;
+}
+
+void *mem_zalloc(size_t size)
+{
+    void *ptr = calloc(1, size ? size : 1);
+    if (!ptr)
+        check_failed(__FILE__, __LINE__, "out of memory");
+    return ptr;
+}
+
+void *mem_realloc(void *ptr, size_t size)
+{
+    void *moved = realloc(ptr, size ? size : 1);
+    if (!moved)
+        check_failed(__FILE__, __LINE__, "out of memory");
+    return moved;
+}
+
+void mem_free(void *ptr)
+{
+    free(ptr);
+}
+
+char *mem_strdup(const char *text)
+{
+    size_t size = strlen(text) + 1;
+    char *copy = mem_alloc(size);
+    memcpy(copy, text, size);
+    return copy;
+}
+
+void *mem_try(size_t size)
+{
+    return malloc(size ? size : 1);
+}

@@ -1,0 +1,167 @@
+#include "io/base/str.h"
+
+char str_lower_char(char c)
+{
+    return c >= 'A' && c <= 'Z' ? (char)(c + ('a' - 'A')) : c;
+}
+
+bool str_is_space(char c)
+{
+    return c == ' ' || (c >= '\t' && c <= '\r');
+}
+
+bool str_is_digit(char c)
+{
+    return c >= '0' && c <= '9';
+}
+
+bool str_is_alnum(char c)
+{
+    char low = str_lower_char(c);
+    return str_is_digit(c) || (low >= 'a' && low <= 'z');
+}
+
+bool str_eq_nocase(struct str a, struct str b)
+{
+    if (a.len != b.len)
+        return false;
+    for (size_t i = 0; i < a.len; i++)
+        if (str_lower_char(a.ptr[i]) != str_lower_char(b.ptr[i]))
+            return false;
+    return true;
+}
+
+int str_cmp(struct str a, struct str b)
+{
+    size_t shorter = a.len < b.len ? a.len : b.len;
+    int order = shorter ? memcmp(a.ptr, b.ptr, shorter) : 0;
+    if (order)
+        return order;
+    return a.len < b.len ? -1 : a.len > b.len;
+}
+
+bool str_starts(struct str s, struct str prefix)
+{
+    return s.len >= prefix.len && str_eq(str_head(s, prefix.len), prefix);
+}
+
+bool str_starts_nocase(struct str s, struct str prefix)
+{
+    return s.len >= prefix.len && str_eq_nocase(str_head(s, prefix.len), prefix);
+}
+
+bool str_ends(struct str s, struct str suffix)
+{
+    return s.len >= suffix.len && str_eq(str_from(s, s.len - suffix.len), suffix);
+}
+
+bool str_ends_nocase(struct str s, struct str suffix)
+{
+    return s.len >= suffix.len && str_eq_nocase(str_from(s, s.len - suffix.len), suffix);
+}
+
+ssize_t str_index(struct str s, char c)
+{
+    const char *at = s.len ? memchr(s.ptr, c, s.len) : NULL;
+    return at ? at - s.ptr : -1;
+}
+
+ssize_t str_rindex(struct str s, char c)
+{
+    const char *at = s.len ? memrchr(s.ptr, c, s.len) : NULL;
+    return at ? at - s.ptr : -1;
+}
+
+ssize_t str_find(struct str s, struct str needle)
+{
+    if (needle.len == 0)
+        return 0;
+    const char *at = s.len ? memmem(s.ptr, s.len, needle.ptr, needle.len) : NULL;
+    return at ? at - s.ptr : -1;
+}
+
+struct str str_trim(struct str s)
+{
+    while (s.len && str_is_space(s.ptr[0]))
+        s = str_from(s, 1);
+    while (s.len && str_is_space(s.ptr[s.len - 1]))
+        s.len--;
+    return s;
+}
+
+static bool is_sep(const char *seps, char c)
+{
+    return c != '\0' && strchr(seps, c) != NULL;
+}
+
+static bool take_token(struct str *rest, const char *seps, bool braces, struct str *token_out)
+{
+    size_t from = 0;
+    while (from < rest->len && is_sep(seps, rest->ptr[from]))
+        from++;
+    if (from == rest->len) {
+        *rest = str_from(*rest, from);
+        return false;
+    }
+    size_t to = from, depth = 0;
+    for (; to < rest->len; to++) {
+        char c = rest->ptr[to];
+        if (braces && c == '{')
+            depth++;
+        else if (braces && c == '}' && depth > 0)
+            depth--;
+        else if (depth == 0 && is_sep(seps, c))
+            break;
+    }
+    *token_out = str_make(rest->ptr + from, to - from);
+    *rest = str_from(*rest, to);
+    return true;
+}
+
+bool str_token(struct str *rest, const char *seps, struct str *token_out)
+{
+    return take_token(rest, seps, false, token_out);
+}
+
+bool str_token_braces(struct str *rest, const char *seps, struct str *token_out)
+{
+    return take_token(rest, seps, true, token_out);
+}
+
+bool str_u64(struct str s, uint64_t *out)
+{
+    uint64_t value = 0;
+    if (s.len == 0)
+        return false;
+    for (size_t i = 0; i < s.len; i++) {
+        if (!str_is_digit(s.ptr[i]) || __builtin_mul_overflow(value, 10U, &value) ||
+            __builtin_add_overflow(value, (uint64_t)(s.ptr[i] - '0'), &value))
+            return false;
+    }
+    *out = value;
+    return true;
+}
+
+bool str_i64(struct str s, int64_t *out)
+{
+    bool minus = s.len > 0 && s.ptr[0] == '-';
+    uint64_t value;
+    if (!str_u64(minus ? str_from(s, 1) : s, &value))
+        return false;
+    if (value > (uint64_t)INT64_MAX + (minus ? 1U : 0U))
+        return false;
+    /* Negated as unsigned: -INT64_MIN does not exist. */
+    *out = (int64_t)(minus ? 0 - value : value);
+    return true;
+}
+
+size_t str_copy(char *dst, size_t dst_size, struct str s)
+{
+    if (dst_size == 0)
+        return 0;
+    size_t n = s.len < dst_size ? s.len : dst_size - 1;
+    if (n)
+        memcpy(dst, s.ptr, n);
+    dst[n] = '\0';
+    return n;
+}
