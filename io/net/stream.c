@@ -1,0 +1,284 @@
+/* stream: the two buffers and the layers. What ends a line or a message is in stream_line.c. */
+#include "io/net/stream.h"
+
+#include <stdarg.h>
+#include "io/base/buf.h"
+#include "io/base/check.h"
+#include "io/base/clock.h"
+#include "io/base/mem.h"
+#include "io/net/stream_in.h"
+#include "io/ring/ring.h"
+
+enum {
+    OUT_FULL = 16 * 1024,   /* what may wait before it is sent unasked */
+    OUT_KEEP = 1024,        /* an idle session's output buffer is not larger */
+    SLICE_MAX = 256 * 1024, /* a moving deadline is for this many bytes of output */
+    PIECES_MAX = 16,        /* iovecs of one system call */
+};
+
+struct stream {
+    struct stream_layer socket; /* the lowest layer, unless stream_new_layer gave one */
+    struct stream_layer *top;
+    int fd; /* -1 over a foreign layer */
+    int64_t idle_ns;
+    struct stream_in in;
+    struct buf out;
+};
+
+static struct stream *of_socket(struct stream_layer *l)
+{
+    return (struct stream *)(void *)((char *)l - offsetof(struct stream, socket));
+}
+
+static struct err *socket_read(struct stream_layer *l, void *bytes, size_t n, int64_t deadline_ns,
+                               size_t *n_out)
+{
+    size_t got = 0;
+    struct err *e = io_recv(of_socket(l)->fd, bytes, n, deadline_ns, &got);
+    if (e)
+        return e;
+    if (got == 0)
+        return err_new(ERR_CLOSED, 0, "lost connection");
+    *n_out = got;
+    return NULL;
+}
+
+static struct err *socket_writev(struct stream_layer *l, struct iovec *iov, int iovs,
+                                 int64_t deadline_ns)
+{
+    int fd = of_socket(l)->fd;
+    if (iovs == 1)
+        return io_send(fd, iov[0].iov_base, iov[0].iov_len, deadline_ns);
+    return io_sendv(fd, iov, iovs, deadline_ns);
+}
+
+static void socket_close(struct stream_layer *l)
+{
+    struct stream *s = of_socket(l);
+    (void)io_close(s->fd); /* nobody is left to tell */
+    s->fd = -1;
+}
+
+static const struct stream_layer_ops socket_ops = {socket_read, socket_writev, socket_close};
+
+struct stream *stream_new(int fd)
+{
+    CHECK(fd >= 0);
+    struct stream *s = MEM_NEW(struct stream);
+    s->socket.ops = &socket_ops;
+    s->top = &s->socket;
+    s->fd = fd;
+    return s;
+}
+
+struct stream *stream_new_layer(struct stream_layer *layer)
+{
+    CHECK(layer != NULL);
+    struct stream *s = MEM_NEW(struct stream);
+    s->top = layer;
+    s->fd = -1;
+    return s;
+}
+
+void stream_free(struct stream *s)
+{
+    if (!s)
+        return;
+    s->top->ops->close(s->top);
+    mem_free(s->in.bytes);
+    buf_fini(&s->out);
+    mem_free(s);
+}
+
+int stream_fd(const struct stream *s)
+{
+    return s->fd;
+}
+
+void stream_push(struct stream *s, struct stream_layer *layer)
+{
+    s->in.at = s->in.end = 0;
+    layer->under = s->top;
+    s->top = layer;
+}
+
+void stream_set_idle(struct stream *s, int64_t idle_s)
+{
+    s->idle_ns = idle_s * NS_PER_S;
+}
+
+/* --- input */
+
+struct stream_in *stream_in(struct stream *s)
+{
+    return &s->in;
+}
+
+size_t stream_pending(const struct stream *s)
+{
+    return s->in.end - s->in.at;
+}
+
+static void in_resize(struct stream_in *in, size_t cap)
+{
+    size_t waiting = in->end - in->at;
+    CHECK(cap >= waiting);
+    char *bytes = mem_alloc(cap);
+    if (waiting)
+        memcpy(bytes, in->bytes + in->at, waiting);
+    mem_free(in->bytes);
+    in->bytes = bytes;
+    in->cap = cap;
+    in->at = 0;
+    in->end = waiting;
+}
+
+static void make_room(struct stream_in *in, size_t cap_wanted)
+{
+    if (in->at == in->end)
+        in->at = in->end = 0;
+    if (in->cap < cap_wanted) {
+        in_resize(in, cap_wanted);
+    } else if (in->at > 0 && in->cap - in->end < in->cap / 2) {
+        memmove(in->bytes, in->bytes + in->at, in->end - in->at);
+        in->end -= in->at;
+        in->at = 0;
+    }
+}
+
+struct err *stream_fill(struct stream *s, size_t cap_wanted, int64_t *deadline_ns)
+{
+    struct stream_in *in = &s->in;
+    make_room(in, cap_wanted < STREAM_IN_IDLE ? STREAM_IN_IDLE : cap_wanted);
+    CHECK(in->end < in->cap);
+    size_t room = in->cap - in->end;
+    size_t got = 0;
+    struct err *e = s->top->ops->read(s->top, in->bytes + in->end, room, *deadline_ns, &got);
+    if (e) {
+        if (e->kind == ERR_CLOSED)
+            in->at = in->end = 0; /* an unfinished line has no meaning */
+        return e;
+    }
+    CHECK(got > 0 && got <= room);
+    in->end += got;
+    in->filled = got == room;
+    if (s->idle_ns > 0)
+        *deadline_ns = clock_mono_ns() + s->idle_ns;
+    return NULL;
+}
+
+struct err *stream_bytes(struct stream *s, size_t n, int64_t deadline_ns, struct str *out)
+{
+    CHECK(n > 0);
+    struct stream_in *in = &s->in;
+    if (in->at == in->end) {
+        size_t cap = n < STREAM_IN_IDLE ? STREAM_IN_IDLE : n;
+        struct err *e = stream_fill(s, cap > STREAM_IN_MAX ? STREAM_IN_MAX : cap, &deadline_ns);
+        if (e)
+            return e;
+    }
+    size_t have = in->end - in->at;
+    *out = str_make(in->bytes + in->at, have < n ? have : n);
+    in->at += out->len;
+    return NULL;
+}
+
+void stream_shrink(struct stream *s)
+{
+    struct stream_in *in = &s->in;
+    size_t waiting = in->end - in->at;
+    if (waiting == 0) {
+        mem_free(in->bytes);
+        *in = (struct stream_in){0};
+    } else if (in->cap > STREAM_IN_IDLE && waiting <= STREAM_IN_IDLE) {
+        in_resize(in, STREAM_IN_IDLE);
+    }
+    if (s->out.len == 0 && s->out.cap > OUT_KEEP)
+        buf_fini(&s->out);
+}
+
+/* --- output */
+
+/* A slice of at most SLICE_MAX bytes and PIECES_MAX pieces off *iov into slice_out. */
+static int cut_slice(struct iovec **iov, int *iovs, struct iovec *slice_out)
+{
+    size_t room = SLICE_MAX;
+    int n = 0;
+    while (*iovs > 0 && n < PIECES_MAX && room > 0) {
+        size_t take = (*iov)->iov_len < room ? (*iov)->iov_len : room;
+        if (take > 0)
+            slice_out[n++] = (struct iovec){(*iov)->iov_base, take};
+        room -= take;
+        (*iov)->iov_base = (char *)(*iov)->iov_base + take;
+        (*iov)->iov_len -= take;
+        if ((*iov)->iov_len == 0) {
+            (*iov)++;
+            (*iovs)--;
+        }
+    }
+    return n;
+}
+
+static struct err *write_all(struct stream *s, struct iovec *iov, int iovs, int64_t deadline_ns)
+{
+    struct iovec slice[PIECES_MAX];
+    while (iovs > 0) {
+        int n = cut_slice(&iov, &iovs, slice);
+        if (n == 0)
+            continue;
+        struct err *e = s->top->ops->writev(s->top, slice, n, deadline_ns);
+        if (e)
+            return e;
+        if (s->idle_ns > 0 && iovs > 0)
+            deadline_ns = clock_mono_ns() + s->idle_ns;
+    }
+    return NULL;
+}
+
+struct err *stream_putv(struct stream *s, struct iovec *iov, int iovs, int64_t deadline_ns)
+{
+    struct iovec all[PIECES_MAX];
+    struct err *e = NULL;
+    if (s->out.len > 0 && iovs >= PIECES_MAX)
+        e = stream_flush(s, deadline_ns);
+    if (e)
+        return e;
+    if (s->out.len == 0)
+        return write_all(s, iov, iovs, deadline_ns);
+    all[0] = (struct iovec){s->out.ptr, s->out.len};
+    for (int i = 0; i < iovs; i++)
+        all[i + 1] = iov[i];
+    e = write_all(s, all, iovs + 1, deadline_ns);
+    /* After an error nobody knows how much the peer has: sending the rest later would be wrong. */
+    buf_reset(&s->out);
+    return e;
+}
+
+struct err *stream_flush(struct stream *s, int64_t deadline_ns)
+{
+    return s->out.len > 0 ? stream_putv(s, NULL, 0, deadline_ns) : NULL;
+}
+
+struct err *stream_put(struct stream *s, struct str bytes, int64_t deadline_ns)
+{
+    if (bytes.len >= OUT_FULL) {
+        struct iovec piece = {(void *)(uintptr_t)bytes.ptr, bytes.len};
+        return stream_putv(s, &piece, 1, deadline_ns);
+    }
+    buf_add_str(&s->out, bytes);
+    return s->out.len >= OUT_FULL ? stream_flush(s, deadline_ns) : NULL;
+}
+
+struct err *stream_printf(struct stream *s, int64_t deadline_ns, const char *fmt, ...)
+{
+    va_list ap;
+    va_start(ap, fmt);
+    buf_vprintf(&s->out, fmt, ap);
+    va_end(ap);
+    return s->out.len >= OUT_FULL ? stream_flush(s, deadline_ns) : NULL;
+}
+
+size_t stream_unsent(const struct stream *s)
+{
+    return s->out.len;
+}
