@@ -1,0 +1,128 @@
+/* store: durable half of the queue: segment log, LMDB index, spilled content. queue/queue.c and
+ * queue/sched stand on it; nothing above the queue floor includes it.
+ *
+ * Division of labour. The store knows which messages exist, where their bytes lie, and what their
+ * present state is (recipients' states, flags, due time); it keeps log and index in step by itself.
+ * The scheduler decides: it takes committed messages, marks them, removes them, and asks which are
+ * due. There is at most one `struct qmsg` per message in the process at any time.
+ *
+ * Threads: functions marked [any] run in a fiber on any worker; all others on the scheduler thread,
+ * the worker store_open was called on. */
+#ifndef QUEUE_STORE_STORE_H
+#define QUEUE_STORE_STORE_H
+
+#include "queue/queue.h"
+
+struct store;
+
+struct store_options {
+    const char *directory;       /* queue_directory: log/ content/ index/ corrupt/ are made in it */
+    bool long_ids;
+    uint64_t minfree_bytes;      /* 0 = no check */
+    uint64_t inline_limit_bytes; /* 0 = 1 MiB */
+    uint64_t segment_bytes;      /* 0 = 64 MiB; rounded up to 4 KiB */
+    uint64_t memory_limit_bytes; /* 0 = 256 MiB */
+    int64_t mark_delay_ms;       /* 0 = 100 */
+    int64_t index_delay_ms;      /* a message that lives longer gets an index row; 0 = 1000 */
+    bool no_direct;              /* never O_DIRECT (tests of the fallback) */
+};
+
+/* Locks the directory, opens the index, replays the log behind it into the index, starts a new
+ * segment and a keeper fiber on this worker. After it returns the index holds every message: ask
+ * store_due. Yields. ERR_REFUSED: another process has the queue open. */
+struct err *store_open(const struct store_options *options, struct store **out) MUST_USE;
+/* Limits only: long_ids, minfree, inline_limit, memory_limit, mark_delay. Any thread. */
+void store_reconfigure(struct store *s, const struct store_options *options);
+/* Syncs the log, brings the index up to date, stops the keeper, frees. All drafts must have ended
+ * and all qmsg references (but the store's own) be given back. Yields. */
+struct err *store_close(struct store *s) MUST_USE;
+
+/* --- producers [any]. queue_begin, queue_commit of queue.h are these with a scheduler behind them;
+ * draft_write and queue_abort live here (draft.c) as they stand in queue.h. */
+struct err *store_begin(struct store *s, struct queue *q, struct draft **out) MUST_USE;
+/* Durable when it returns NULL: the draft is consumed, *out has one reference for the caller.
+ * env is copied into the message's arena with size = bytes of the draft (data_size stays the
+ * caller's), arrival_us = the draft's when 0. ENV_HOLD in env->flags sets MESSAGE_HOLD. On error the
+ * draft is aborted. Cannot be canceled. Yields. */
+struct err *store_commit(struct draft *d, const struct envelope *env, struct qmsg **out) MUST_USE;
+
+/* --- state of a message. */
+enum message_flags {
+    MESSAGE_HOLD = 1,   /* not due until released */
+    MESSAGE_EXPIRE = 2, /* forced expiry was asked for (postsuper -e) */
+    MESSAGE_WARNED = 4, /* delay warning was sent */
+};
+uint32_t qmsg_flags(const struct qmsg *m);
+int64_t qmsg_due_us(const struct qmsg *m); /* wall clock; 0 = at once */
+/* Bytes of content in memory are not needed any more: they will be read from the log. [any] */
+void qmsg_drop_content(struct qmsg *m);
+
+struct mark_rcpt {
+    uint32_t index;
+    enum rcpt_state state;
+    struct dsn why; /* copied */
+};
+struct mark {
+    uint32_t flags;   /* the new MESSAGE_* flags, whole */
+    int64_t due_us;   /* the new due time */
+    const struct mark_rcpt *rcpts;
+    size_t rcpt_count;
+};
+/* Sets the message's flags, due time and these recipients' state and why in memory (m->env), and
+ * appends a MARK. Lazy: safe after mark_delay_ms, with the next commit, or after store_sync. Never
+ * waits, never fails: a mark that is lost is a duplicate, never a loss. */
+void store_mark(struct qmsg *m, const struct mark *k);
+/* The message is finished: appends REMOVE (lazy as above), forgets it. A MARK before it is not
+ * needed. References may live on; content stays readable through open readers only. */
+void store_remove(struct qmsg *m);
+/* Everything appended until now is on stable storage: acts, clean stop. [any] Yields. */
+struct err *store_sync(struct store *s) MUST_USE;
+/* Content or envelope turned out to be damaged: raw bytes go to corrupt/<id>, a warning to the log,
+ * the message is removed. Yields. */
+void store_quarantine(struct qmsg *m, const char *why);
+
+/* --- finding messages. */
+/* A reference, from memory or from the index; *out = NULL when there is no such message. The
+ * recipients' answers of hooks.resolve are empty in one that comes from the index. Does not yield. */
+struct err *store_get(struct store *s, uint64_t seq, struct qmsg **out) MUST_USE;
+/* The same without looking into the index: NULL = not in memory. [any] */
+struct qmsg *store_get_cached(struct store *s, uint64_t seq);
+
+struct store_due {
+    int64_t due_us;
+    uint64_t seq;
+};
+/* Messages by due time, those on hold left out: the first `max` behind `after` (zeros = from the
+ * start) with due_us <= until_us. Only messages that have an index row, that is all that were there
+ * at store_open or lived longer than index_delay_ms; a mark shows here up to that much later, so the
+ * scheduler keeps what is due sooner in memory. Messages in memory are listed too: skip those. Does
+ * not yield. */
+struct err *store_due(struct store *s, struct store_due after, int64_t until_us, struct store_due *out,
+                      size_t max, size_t *count_out) MUST_USE;
+
+struct store_row {
+    uint64_t seq;
+    uint32_t flags;
+    int64_t due_us;
+    struct envelope *env; /* arena */
+};
+/* All messages in arrival order, in slices: up to max with seq > after_seq; rows and envelopes from
+ * a. after_seq 0 brings the index up to date first (yields), so that fresh mail is shown too. */
+struct err *store_list(struct store *s, uint64_t after_seq, size_t max, struct arena *a,
+                       struct store_row **out, size_t *count_out) MUST_USE;
+/* One row, for showing: *out = NULL when there is none. */
+struct err *store_show(struct store *s, uint64_t seq, struct arena *a, struct store_row **out) MUST_USE;
+
+struct store_counts {
+    uint64_t messages;                        /* alive, in memory and in the index */
+    uint64_t log_bytes, live_bytes, segments; /* segments: with log data, spares left out */
+    uint64_t corrupt;                         /* set aside since start */
+    uint64_t commits, writes, bytes_written;  /* since start: messages, batches, bytes of batches */
+    uint64_t content_bytes;                   /* content held in memory */
+};
+struct store_counts store_counts(struct store *s); /* [any], approximate */
+
+/* Read the id of a message for a log line. */
+void store_id(const struct store *s, int64_t arrival_us, uint64_t seq, char out[QUEUE_ID_MAX]);
+
+#endif
