@@ -20,6 +20,8 @@ struct err *io_sendv(int fd, struct iovec *iov, int iovs, int64_t deadline_ns); 
 struct err *io_connect(int fd, const struct sockaddr *sa, socklen_t sa_len, int64_t deadline_ns);
 struct err *io_accept(int fd, struct sockaddr_storage *peer_out, int64_t deadline_ns, int *fd_out);
 struct err *io_poll(int fd, unsigned events, int64_t deadline_ns, unsigned *revents_out);
+/* at = IO_STREAM: a pipe or another thing without positions; then pread returns what is there. */
+#define IO_STREAM UINT64_MAX
 struct err *io_pread(int fd, void *bytes, size_t n, uint64_t at, size_t *n_out); /* short at EOF */
 struct err *io_pwrite(int fd, const void *bytes, size_t n, uint64_t at);          /* all */
 struct err *io_openat(int dir_fd, const char *path, int flags, mode_t mode, int *fd_out);
@@ -32,6 +34,7 @@ struct err *io_close(int fd); /* never canceled */
 /* --- callbacks on the loop, without a fiber: the queue's log write and multishot accept. */
 struct ring_op {
     void (*done)(struct ring_op *op, int res, bool more); /* on the worker's loop; res as io_uring */
+    bool background; /* the ring's: set when started; a worker's end does not wait for it */
 };
 /* On the calling worker's ring. op and the buffers stay until done(…, more = false). */
 void ring_pwrite(struct ring_op *op, int fd, const void *bytes, size_t n, uint64_t at);
@@ -50,6 +53,7 @@ void ring_free(struct ring *r);
 /* Submit what is queued, wait until something completed or until the deadline, run the callbacks. */
 void ring_turn(struct ring *r, int64_t until_ns);
 int ring_fd(const struct ring *r);
+size_t ring_pending(const struct ring *r); /* one-shot operations without their completion */
 /* Wake another thread's ring: its ring_turn returns. From a thread that has a ring itself. */
 void ring_wake(struct ring *self, int target_ring_fd);
 struct ring *ring_of_worker(void); /* the calling thread's; NULL when none */
