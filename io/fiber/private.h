@@ -40,6 +40,13 @@ struct fiber {
 
 enum worker_state { WORKER_NEW, WORKER_RUNNING, WORKER_DRAINING, WORKER_ENDED };
 
+/* The watchdog's own notes on a worker; the worker does not touch them. */
+enum { WATCH_PERIODS = 4 };
+struct watch {
+    uint64_t turns;
+    unsigned periods; /* how often the same fiber was seen in the same turn */
+};
+
 struct worker {
     uint32_t magic;
     char name[16];
@@ -73,6 +80,7 @@ struct worker {
     atomic_uint_fast64_t turns;        /* for the watchdog */
     _Atomic(const char *) running;     /* entry of the fiber that runs */
     struct worker *registry_next;
+    struct watch watch;
 
     char apart[64]; /* what other threads write stands on lines of its own */
     _Atomic(struct mbox_msg *) mailbox; /* newest first */
