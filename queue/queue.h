@@ -33,9 +33,11 @@ struct err *queue_open(const struct queue_options *options, const struct queue_h
                        struct worker **workers, size_t n_workers, struct queue **out) MUST_USE;
 /* New parameters after a reload: limits, backoff, lifetimes. Any thread; takes effect soon. */
 void queue_reconfigure(struct queue *q, const struct queue_options *options);
-/* Clean stop, in a fiber of the scheduler thread: no new requests go out; waits for running ones
- * until the deadline; syncs marks and index; closes. */
-struct err *queue_close(struct queue *q, int64_t deadline_ns) MUST_USE;
+/* Clean stop in two steps, each in a fiber of the scheduler thread. Drain: no new requests go out; waits for running
+ * ones; ERR_TIMEOUT at the deadline (then stop the workers, so that their fibers give up). Close: when the
+ * workers have ended and no draft is open: syncs marks and index, closes, frees. */
+struct err *queue_drain(struct queue *q, int64_t deadline_ns) MUST_USE;
+struct err *queue_close(struct queue *q) MUST_USE;
 
 /* --- producers: a fiber on any worker. */
 struct draft {
@@ -73,6 +75,8 @@ struct qmsg {
         uint32_t at, length; /* the MESSAGE record in it */
         bool spilled;        /* content is in a file of its own */
     } place;
+    uint32_t claimed;        /* atomic: somebody is bringing it into the active queue, or it is there */
+    struct mbox_msg mbox;    /* on its way to the scheduler */
     int64_t active_since_us; /* when it came into the active queue: delays=a/b */
     void *sched;             /* the scheduler's own */
 };
@@ -100,8 +104,9 @@ enum queue_act { QUEUE_ACT_REMOVE, QUEUE_ACT_HOLD, QUEUE_ACT_RELEASE, QUEUE_ACT_
  * delivered is removed after its running attempt at the latest. */
 struct err *queue_do(struct queue *q, enum queue_act act, const struct queue_select *what,
                      void (*each)(void *ctx, const char *id), void *ctx, uint64_t *count_out) MUST_USE;
-/* Try deferred mail now: all, one message, or what waits for one site. */
-struct err *queue_flush(struct queue *q, struct str id, struct str site, uint64_t *count_out) MUST_USE;
+/* Try deferred mail now: all, one message, or what waits for one site; dead sites get another chance. Returns when it is
+ * under way. */
+struct err *queue_flush(struct queue *q, struct str id, struct str site, bool *found_out) MUST_USE;
 
 /* Looking, in slices, so that no LMDB reader stays open. Entries in arrival order. */
 struct queue_entry {

@@ -4,6 +4,7 @@
 
 #include <stdint.h>
 #include <stdbool.h>
+#include <stddef.h>
 
 /* Per transport: TRANSPORT_destination_..., or the default_... where it has none of its own. */
 struct sched_transport {

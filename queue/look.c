@@ -1,0 +1,100 @@
+/* look: mailq's and postcat's questions. */
+#include "io/base/mem.h"
+#include "queue/private.h"
+
+struct looking {
+    struct queue *queue;
+    uint64_t after;
+    size_t max;
+    struct arena *arena;
+    struct queue_entry *list;
+    size_t count;
+    struct str id;
+    struct qmsg *msg;
+    bool found;
+    struct err_copy err;
+};
+
+static void entry_of(struct queue *q, const struct store_row *row, struct queue_entry *out)
+{
+    *out = (struct queue_entry){
+        .seq = row->seq,
+        .queue = queue_name_of(q, row->seq, row->flags, row->env),
+        .env = row->env,
+        .next_try_us = row->due_us,
+        .forced_expire = row->flags & MESSAGE_EXPIRE,
+    };
+    store_id(q->store, row->env->arrival_us, row->seq, out->id);
+}
+
+static void list_main(void *arg)
+{
+    struct looking *l = arg;
+    struct store_row *rows;
+    size_t n;
+    struct err *e = store_list(l->queue->store, l->after, l->max, l->arena, &rows, &n);
+    if (e) {
+        err_copy_take(&l->err, e);
+        return;
+    }
+    l->list = arena_zalloc(l->arena, (n + 1) * sizeof(*l->list));
+    for (size_t i = 0; i < n; i++)
+        entry_of(l->queue, &rows[i], &l->list[i]);
+    l->count = n;
+}
+
+struct err *queue_list(struct queue *q, uint64_t after_seq, size_t max, struct arena *a,
+                       struct queue_entry **out, size_t *count_out)
+{
+    struct looking l = {.queue = q, .after = after_seq, .max = max, .arena = a};
+    queue_on_sched(q, list_main, &l);
+    if (l.err.set)
+        return err_copy_give(&l.err);
+    *out = l.list;
+    *count_out = l.count;
+    return NULL;
+}
+
+static void find_main(void *arg)
+{
+    struct looking *l = arg;
+    struct queue *q = l->queue;
+    uint64_t seq;
+    uint32_t usec;
+    if (!queue_id_parse(l->id, &seq, &usec))
+        return;
+    struct qmsg *m;
+    struct err *e = store_get(q->store, seq, &m);
+    if (e || !m) {
+        err_copy_take(&l->err, e);
+        return;
+    }
+    if (!str_eq(str_of(m->id), l->id)) {
+        qmsg_unref(m);
+        return;
+    }
+    m->queue = q;
+    struct store_row row = {.seq = seq,
+                            .flags = qmsg_flags(m),
+                            .due_us = qmsg_due_us(m),
+                            .env = envelope_copy(m->env, l->arena)};
+    l->list = ARENA_NEW(l->arena, struct queue_entry);
+    entry_of(q, &row, l->list);
+    l->msg = m;
+    l->found = true;
+}
+
+struct err *queue_find(struct queue *q, struct str id, struct arena *a,
+                       struct queue_entry *entry_out, struct qmsg **msg_out, bool *found_out)
+{
+    struct looking l = {.queue = q, .id = id, .arena = a};
+    queue_on_sched(q, find_main, &l);
+    if (l.err.set)
+        return err_copy_give(&l.err);
+    *found_out = l.found;
+    if (l.found) {
+        *entry_out = *l.list;
+        *msg_out = l.msg;
+    }
+    return NULL;
+}

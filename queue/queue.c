@@ -1,0 +1,181 @@
+#include "queue/queue.h"
+
+#include "io/base/check.h"
+#include "io/base/clock.h"
+#include "io/base/log.h"
+#include "io/base/mem.h"
+#include "queue/private.h"
+
+static void store_options_of(const struct queue_options *o, struct store_options *out)
+{
+    *out = (struct store_options){
+        .directory = o->directory,
+        .long_ids = o->long_ids,
+        .minfree_bytes = o->minfree_bytes,
+        .inline_limit_bytes = o->inline_limit_bytes,
+        .segment_bytes = o->segment_bytes,
+        .memory_limit_bytes = o->memory_limit_bytes,
+        .mark_delay_ms = o->mark_delay_ms,
+    };
+}
+
+struct err *queue_open(const struct queue_options *options, const struct queue_hooks *hooks,
+                       struct worker **workers, size_t n_workers, struct queue **out)
+{
+    CHECK(worker_self() != NULL && fiber_self() != NULL);
+    struct store_options so;
+    store_options_of(options, &so);
+    struct store *store;
+    struct err *e = store_open(&so, &store);
+    if (e)
+        return err_in(e, "queue directory %s", options->directory);
+    struct queue *q = MEM_NEW(struct queue);
+    q->store = store;
+    q->offline = options->offline;
+    if (hooks)
+        q->hooks = *hooks;
+    q->sched = sched_new(store, workers, n_workers, &q->hooks, options->sched);
+    q->home = worker_self();
+    if (!q->offline)
+        loader_start(q->sched);
+    *out = q;
+    return NULL;
+}
+
+/* --- reload */
+
+struct reconfigure {
+    struct mbox_msg mbox;
+    struct queue *queue;
+    struct sched_options sched;
+    struct arena *arena;
+};
+
+static void reconfigure_on_sched(struct mbox_msg *msg)
+{
+    struct reconfigure *r = CONTAINER(msg, struct reconfigure, mbox);
+    sched_configure(r->queue->sched, &r->sched);
+    arena_free(r->arena);
+}
+
+void queue_reconfigure(struct queue *q, const struct queue_options *options)
+{
+    struct store_options so;
+    store_options_of(options, &so);
+    store_reconfigure(q->store, &so);
+    struct arena *a = arena_new(0, 0);
+    struct reconfigure *r = ARENA_NEW(a, struct reconfigure);
+    r->arena = a;
+    r->queue = q;
+    r->mbox.fn = reconfigure_on_sched;
+    const struct sched_options *o = options->sched;
+    r->sched = *o;
+    struct sched_transport *list = arena_zalloc(a, (o->transport_count + 1) * sizeof(*list));
+    for (size_t i = 0; i < o->transport_count; i++) {
+        list[i] = o->transports[i];
+        list[i].name = arena_cstr(a, str_of(list[i].name));
+        list[i].why = arena_cstr(a, str_of(list[i].why));
+    }
+    r->sched.transports = list;
+    r->sched.fallback.why = arena_cstr(a, str_of(o->fallback.why));
+    r->sched.defer_transports = arena_cstr(a, str_of(o->defer_transports));
+    r->sched.empty_address_recipient = arena_cstr(a, str_of(o->empty_address_recipient));
+    worker_post(q->home, &r->mbox);
+}
+
+/* --- stop */
+
+struct err *queue_drain(struct queue *q, int64_t deadline_ns)
+{
+    struct sched *s = q->sched;
+    CHECK(worker_self() == q->home);
+    loader_stop(s);
+    request_drain(s);
+    event_set(&s->room);
+    while (s->requests_out > 0) {
+        event_clear(&s->idle);
+        struct err *e = event_wait(&s->idle, deadline_ns);
+        if (e)
+            return e;
+    }
+    return NULL;
+}
+
+struct err *queue_close(struct queue *q)
+{
+    CHECK(worker_self() == q->home);
+    fiber_shield_begin();
+    struct err *e = queue_drain(q, clock_in_s(10));
+    if (!e) {
+        sched_free(q->sched);
+        e = store_close(q->store);
+        mem_free(q);
+    }
+    fiber_shield_end();
+    return e;
+}
+
+/* --- intake */
+
+struct err *queue_begin(struct queue *q, struct draft **out)
+{
+    return store_begin(q->store, q, out);
+}
+
+static void arrived_on_sched(struct mbox_msg *msg)
+{
+    struct qmsg *m = CONTAINER(msg, struct qmsg, mbox);
+    struct sched *s = m->queue->sched;
+    if (!s->draining && !loader_full(s)) {
+        sched_resolved(sched_admit(s, m));
+        return;
+    }
+    /* No room: it stays in the log and is found through the index. */
+    qmsg_drop_content(m);
+    __atomic_store_n(&m->claimed, 0, __ATOMIC_RELEASE);
+    qmsg_unref(m);
+    if (!s->draining)
+        loader_soon(s);
+}
+
+/* On the worker that took the mail in, after the reply is on its way. */
+static void arrival_main(void *arg)
+{
+    struct qmsg *m = arg;
+    const struct queue_hooks *hooks = &m->queue->hooks;
+    hooks->resolve(hooks->ctx, m);
+    m->mbox.fn = arrived_on_sched;
+    worker_post(m->queue->home, &m->mbox);
+}
+
+struct err *queue_commit(struct draft *d, struct envelope *env)
+{
+    struct queue *q = d->queue;
+    struct qmsg *m;
+    struct err *e = store_commit(d, env, &m);
+    if (e)
+        return e;
+    m->queue = q;
+    bool mine = __atomic_exchange_n(&m->claimed, 1, __ATOMIC_ACQ_REL) == 0;
+    if (mine && !q->offline && !(qmsg_flags(m) & MESSAGE_HOLD) &&
+        fiber_spawn("arrival", arrival_main, m))
+        return NULL;
+    if (mine)
+        __atomic_store_n(&m->claimed, 0, __ATOMIC_RELEASE);
+    qmsg_unref(m);
+    return NULL;
+}
+
+struct queue_counts queue_counts(struct queue *q)
+{
+    struct store_counts c = store_counts(q->store);
+    size_t active = __atomic_load_n(&q->sched->active.count, __ATOMIC_RELAXED);
+    return (struct queue_counts){
+        .active = active,
+        .deferred = c.messages > active ? c.messages - active : 0,
+        .corrupt = c.corrupt,
+        .log_bytes = c.log_bytes,
+        .live_bytes = c.live_bytes,
+        .segments = c.segments,
+    };
+}

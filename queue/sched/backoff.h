@@ -1,0 +1,16 @@
+/* backoff: when a deferred message is tried again, and when it has been in the queue too long
+ * (qmgr(8), spec QMGR-01, QMGR-02). Pure. */
+#ifndef QUEUE_SCHED_BACKOFF_H
+#define QUEUE_SCHED_BACKOFF_H
+
+#include "queue/sched/sched.h"
+
+/* The wait is the age of the message, but not less than minimal and not more than maximal backoff. */
+int64_t backoff_next_us(const struct sched_options *o, int64_t arrival_us, int64_t now_us);
+/* Its lifetime is up. A lifetime of 0 means one try. */
+bool backoff_expired(const struct sched_options *o, bool null_sender, int64_t arrival_us,
+                     int64_t now_us);
+/* A delay warning is due (delay_warning_time). */
+bool backoff_warn_due(const struct sched_options *o, int64_t arrival_us, int64_t now_us);
+
+#endif

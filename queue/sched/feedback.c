@@ -1,0 +1,69 @@
+#include "queue/sched/feedback.h"
+
+#include <math.h>
+
+
+/* postconf(5): feedback is a number, 1/concurrency or 1/sqrt_concurrency. */
+static double value_at(double flat, double per_window, bool root, int64_t window)
+{
+    double at = window > 0 ? (double)window : 1.0;
+    return flat + per_window / (root ? sqrt(at) : at);
+}
+
+void feedback_init(struct window *w, const struct sched_transport *t)
+{
+    *w = (struct window){.size = t->initial_concurrency > 0 ? t->initial_concurrency : 1};
+    if (t->concurrency_limit > 0 && w->size > t->concurrency_limit)
+        w->size = t->concurrency_limit;
+}
+
+void feedback_success(struct window *w, const struct sched_transport *t, int64_t busy)
+{
+    w->fail_cohorts = 0;
+    if (w->size <= 0)
+        feedback_revive(w, t);
+    bool room = t->concurrency_limit == 0 || w->size < t->concurrency_limit;
+    /* A window that is not used does not grow, however many deliveries succeed in it. */
+    if (!room || w->size >= busy + t->initial_concurrency)
+        return;
+    double step = value_at(t->positive_feedback, t->positive_per_window, t->positive_sqrt, w->size);
+    w->success += step;
+    while (w->success + step / 2 >= 1.0) {
+        w->size++;
+        w->success -= 1.0;
+        w->failure = 0;
+    }
+    if (t->concurrency_limit > 0 && w->size > t->concurrency_limit)
+        w->size = t->concurrency_limit;
+}
+
+bool feedback_failure(struct window *w, const struct sched_transport *t)
+{
+    if (w->size <= 0)
+        return true;
+    w->fail_cohorts += 1.0 / (double)w->size;
+    if (t->failed_cohort_limit > 0 && w->fail_cohorts >= (double)t->failed_cohort_limit) {
+        w->size = 0;
+        return true;
+    }
+    double step = value_at(t->negative_feedback, t->negative_per_window, t->negative_sqrt, w->size);
+    w->failure -= step;
+    while (w->failure - step / 2 < 0) {
+        w->size--;
+        w->success = 0;
+        w->failure += 1.0;
+    }
+    if (w->size < 1)
+        w->size = 1;
+    return false;
+}
+
+void feedback_revive(struct window *w, const struct sched_transport *t)
+{
+    int64_t limit = t->concurrency_limit;
+    w->size = limit > 0 && t->initial_concurrency > limit ? limit : t->initial_concurrency;
+    if (w->size < 1)
+        w->size = 1;
+    w->success = w->failure = 0;
+    w->fail_cohorts = 0;
+}

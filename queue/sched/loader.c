@@ -1,0 +1,185 @@
+/* loader: what is due comes from the index into the active queue, as far as there is room
+ * (qmgr_message_active_limit), every queue_run_delay, at a flush, and as soon as room comes when mail was left behind. */
+#include "io/base/check.h"
+#include "io/base/clock.h"
+#include "io/base/log.h"
+#include "io/base/mem.h"
+#include "queue/sched/state.h"
+
+#define SLICE 128
+/* A mark or a fresh message is in the index at most about a second later (store.h). */
+#define INDEX_LAG_NS (INT64_C(2) * NS_PER_S)
+
+bool loader_full(const struct sched *s)
+{
+    return s->active.count >= (size_t)(s->opts.message_active_limit > 0 ? s->opts.message_active_limit : 1);
+}
+
+static bool claim(struct qmsg *m)
+{
+    return __atomic_exchange_n(&m->claimed, 1, __ATOMIC_ACQ_REL) == 0;
+}
+
+bool loader_take(struct sched *s, struct qmsg *m)
+{
+    if (!claim(m)) {
+        qmsg_unref(m);
+        return false;
+    }
+    struct active *a = sched_admit(s, m);
+    a->force_expire = qmsg_flags(m) & MESSAGE_EXPIRE;
+    sched_resolve(a);
+    return true;
+}
+
+/* A message whose due time has moved on since the row was written is left alone. */
+static struct err *load_one(struct sched *s, uint64_t seq, int64_t now_us)
+{
+    if (umap_get(&s->active, seq))
+        return NULL;
+    struct qmsg *m;
+    struct err *e = store_get(s->store, seq, &m);
+    if (e || !m)
+        return e;
+    if (qmsg_due_us(m) > now_us || (qmsg_flags(m) & MESSAGE_HOLD)) {
+        qmsg_unref(m);
+        return NULL;
+    }
+    loader_take(s, m);
+    return NULL;
+}
+
+static struct err *load_due(struct sched *s)
+{
+    struct store_due after = {0}, list[SLICE];
+    int64_t now_us = clock_wall_us();
+    size_t n;
+    s->more = false;
+    do {
+        if (loader_full(s)) {
+            s->more = true;
+            return NULL;
+        }
+        struct err *e = store_due(s->store, after, now_us, list, SLICE, &n);
+        if (e)
+            return e;
+        for (size_t i = 0; i < n; i++) {
+            after = list[i];
+            if (loader_full(s)) {
+                s->more = true;
+                return NULL;
+            }
+            e = load_one(s, list[i].seq, now_us);
+            if (e)
+                log_warning("qmgr", "cannot load a message: %s", e->text);
+        }
+    } while (n == SLICE);
+    return NULL;
+}
+
+static void run_now(struct sched *s)
+{
+    if (s->loading || s->draining)
+        return;
+    s->loading = true;
+    struct err *e = load_due(s);
+    s->loading = false;
+    if (e) {
+        log_error("qmgr", "queue run: %s", e->text);
+        s->more = true;
+    }
+}
+
+static void run_due(struct timer *t)
+{
+    struct sched *s = CONTAINER(t, struct sched, run_timer);
+    run_now(s);
+    timer_set(&s->run_timer, clock_in_s(s->opts.queue_run_delay_s > 0 ? s->opts.queue_run_delay_s : 1),
+              run_due);
+}
+
+void loader_start(struct sched *s)
+{
+    run_due(&s->run_timer);
+}
+
+void loader_stop(struct sched *s)
+{
+    timer_clear(&s->run_timer);
+}
+
+void loader_soon(struct sched *s)
+{
+    s->more = true;
+    int64_t at = clock_mono_ns() + INDEX_LAG_NS;
+    if (at < s->run_timer.deadline_ns)
+        timer_set(&s->run_timer, at, run_due);
+}
+
+void loader_room(struct sched *s)
+{
+    event_set(&s->room);
+    /* In batches: a run for each message that leaves would look through the same rows again. */
+    size_t limit = (size_t)s->opts.message_active_limit;
+    if (s->more && s->active.count <= limit - limit / 4)
+        run_now(s);
+}
+
+static bool row_has_site(const struct store_row *row, struct str site)
+{
+    for (size_t i = 0; i < row->env->rcpt_count; i++) {
+        const struct rcpt *r = &row->env->rcpts[i];
+        ssize_t at = str_rindex(r->address, '@');
+        if ((r->state == RCPT_TODO || r->state == RCPT_DEFERRED) && at >= 0 &&
+            str_eq_nocase(str_from(r->address, (size_t)at + 1), site))
+            return true;
+    }
+    return false;
+}
+
+static struct err *wait_for_room(struct sched *s)
+{
+    while (loader_full(s) && !s->draining) {
+        event_clear(&s->room);
+        struct err *e = event_wait(&s->room, DEADLINE_NEVER);
+        if (e)
+            return e;
+    }
+    return NULL;
+}
+
+/* In arrival order, so that what is deferred again meanwhile is not met twice. */
+static struct err *flush_walk(struct sched *s, struct str site, struct arena *a)
+{
+    uint64_t after = 0;
+    size_t n;
+    do {
+        struct store_row *rows;
+        arena_reset(a);
+        struct err *e = store_list(s->store, after, SLICE, a, &rows, &n);
+        for (size_t i = 0; !e && i < n; i++) {
+            after = rows[i].seq;
+            if ((rows[i].flags & MESSAGE_HOLD) || umap_get(&s->active, rows[i].seq) ||
+                (site.len > 0 && !row_has_site(&rows[i], site)))
+                continue;
+            e = wait_for_room(s);
+            struct qmsg *m = NULL;
+            if (!e && !s->draining)
+                e = store_get(s->store, rows[i].seq, &m);
+            if (m)
+                loader_take(s, m);
+        }
+        if (e)
+            return e;
+    } while (n > 0 && !s->draining);
+    return NULL;
+}
+
+void loader_flush(struct sched *s, struct str site)
+{
+    struct arena *a = arena_new(16384, 0);
+    struct err *e = flush_walk(s, site, a);
+    if (e && e->kind != ERR_CANCELED)
+        log_error("qmgr", "flush: %s", e->text);
+    arena_free(a);
+}

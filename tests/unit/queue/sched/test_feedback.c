@@ -1,0 +1,62 @@
+/* Windows: rows of (transport options, events) -> sizes. SCHEDULER_README "concurrency scheduling". */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include "queue/sched/feedback.h"
+
+struct row {
+    const char *name;
+    struct sched_transport t;
+    const char *events; /* '+' success with a full window, '.' success of a lone delivery, '-' failure, 'r' revive */
+    int64_t size;
+    bool dead;
+};
+
+#define ONE .positive_feedback = 1, .negative_feedback = 1
+static const struct row rows[] = {
+    {"a new destination starts at the initial concurrency", {.initial_concurrency = 5, .concurrency_limit = 20, ONE}, "", 5, false},
+    {"the initial concurrency stays under the limit", {.initial_concurrency = 5, .concurrency_limit = 2, ONE}, "", 2, false},
+    {"each success adds one with feedback 1", {.initial_concurrency = 5, .concurrency_limit = 20, ONE}, "+++", 8, false},
+    {"the limit stops growth", {.initial_concurrency = 5, .concurrency_limit = 6, ONE}, "+++", 6, false},
+    {"no limit", {.initial_concurrency = 1, .concurrency_limit = 0, ONE}, "++++++++++", 11, false},
+    {"an unused window does not grow beyond busy + initial", {.initial_concurrency = 5, .concurrency_limit = 20, ONE}, "......", 6, false},
+    {"1/concurrency grows by one a cohort", {.initial_concurrency = 4, .concurrency_limit = 20, .positive_per_window = 1, .negative_feedback = 1}, "++++", 5, false},
+    {"a failure takes one away", {.initial_concurrency = 5, .concurrency_limit = 20, .failed_cohort_limit = 10, ONE}, "-", 4, false},
+    {"the window does not fall under one while the site is not dead", {.initial_concurrency = 2, .concurrency_limit = 20, .failed_cohort_limit = 100, ONE}, "------", 1, false},
+    {"one pseudo-cohort of failures makes a site dead", {.initial_concurrency = 5, .concurrency_limit = 20, .failed_cohort_limit = 1, ONE}, "----", 0, true},
+    {"a window of one is dead at the first failure", {.initial_concurrency = 1, .concurrency_limit = 20, .failed_cohort_limit = 1, ONE}, "-", 0, true},
+    {"a success forgets the failures", {.initial_concurrency = 5, .concurrency_limit = 20, .failed_cohort_limit = 1, ONE}, "--+--", 2, false},
+    {"a revived site starts at the initial concurrency", {.initial_concurrency = 5, .concurrency_limit = 20, .failed_cohort_limit = 1, ONE}, "----r", 5, false},
+};
+
+static void windows(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        const struct row *r = &rows[i];
+        struct window w;
+        bool dead = false;
+        feedback_init(&w, &r->t);
+        for (const char *e = r->events; *e; e++) {
+            if (*e == '+')
+                feedback_success(&w, &r->t, w.size);
+            else if (*e == '.')
+                feedback_success(&w, &r->t, 1);
+            else if (*e == '-')
+                dead = feedback_failure(&w, &r->t);
+            else
+                feedback_revive(&w, &r->t), dead = false;
+        }
+        if (w.size != r->size || dead != r->dead)
+            fail_msg("%s: size %lld dead %d", r->name, (long long)w.size, dead);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {cmocka_unit_test(windows)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
