@@ -1,0 +1,468 @@
+/* address_parse: RFC 5322 §3.4 as mail is really written.
+ *
+ *   address-list = address *("," address)
+ *   address      = [phrase] "<" [route] addr-spec ">"  /  addr-spec  /  phrase ":" address-list ";"
+ *   addr-spec    = 1*(word / special)          ; whatever stands together without two words in a row
+ *   word         = atom / quoted-string / domain-literal
+ *
+ * Two words without an operator between them end one address and begin the next, as if a comma stood
+ * there: "a b@c" is "a, b@c". Comments inside an address move behind it. A missing closing bracket or
+ * quote at the end is supplied. */
+#include "core/mail/address.h"
+
+#include "io/base/check.h"
+
+enum token_kind { TOKEN_WORD, TOKEN_MARK, TOKEN_COMMENT };
+
+struct token {
+    enum token_kind kind;
+    char mark;        /* TOKEN_MARK */
+    struct str plain; /* word: internal form */
+    struct str raw;   /* as printed */
+};
+
+struct tokens {
+    struct token *list;
+    size_t count;
+};
+
+#define PATH_TOKENS_MAX 1000
+
+static bool is_blank(char c)
+{
+    return c == ' ' || c == '\t' || c == '\r' || c == '\n' || c == '\v' || c == '\f';
+}
+
+static bool is_special(char c)
+{
+    return c != '\0' && strchr("()<>@,;:\\\".[]|%!", c) != NULL;
+}
+
+/* Reads up to `close`, taking backslashes off. *at stands behind the opening character. An open "[" ends
+ * at ">" too: <a@[192.0.2.1> is taken. */
+static struct str lex_quoted(struct arena *a, struct str s, size_t *at, char close, bool keep_slash)
+{
+    char *out = arena_alloc(a, s.len - *at + 1);
+    size_t n = 0;
+
+    while (*at < s.len && s.ptr[*at] != close && (close != ']' || s.ptr[*at] != '>')) {
+        char c = s.ptr[*at];
+        if (c == '\\' && *at + 1 < s.len) {
+            if (keep_slash)
+                out[n++] = c;
+            c = s.ptr[++*at];
+        } else if (c == '\n') { /* a folded line: the blank after it stays */
+            ++*at;
+            continue;
+        }
+        out[n++] = c;
+        ++*at;
+    }
+    if (*at < s.len && s.ptr[*at] == close)
+        ++*at;
+    return str_make(out, n);
+}
+
+static struct str lex_comment(struct str s, size_t *at)
+{
+    size_t start = *at, depth = 0;
+
+    while (*at < s.len) {
+        char c = s.ptr[(*at)++];
+        if (c == '\\' && *at < s.len)
+            ++*at;
+        else if (c == '(')
+            depth++;
+        else if (c == ')' && --depth == 0)
+            break;
+    }
+    return str_make(s.ptr + start, *at - start);
+}
+
+static struct str lex_atom(struct arena *a, struct str s, size_t *at)
+{
+    size_t start = *at;
+
+    if (s.ptr[*at] == '\\' && *at + 1 < s.len)
+        ++*at, ++start;
+    ++*at;
+    bool copied = false;
+    char *out = NULL;
+    size_t n = 0;
+    /* A backslash inside an atom quotes the next byte and the atom goes on: b\c is "bc". */
+    while (*at < s.len) {
+        char c = s.ptr[*at];
+        if (c == '\\' && *at + 1 < s.len) {
+            if (!copied) {
+                out = arena_alloc(a, s.len - start + 1);
+                n = *at - start;
+                memcpy(out, s.ptr + start, n);
+                copied = true;
+            }
+            c = s.ptr[++*at];
+        } else if (is_blank(c) || is_special(c)) {
+            break;
+        }
+        if (copied)
+            out[n++] = c;
+        ++*at;
+    }
+    return copied ? str_make(out, n) : str_make(s.ptr + start, *at - start);
+}
+
+static struct token lex_one(struct arena *a, struct str s, size_t *at)
+{
+    struct token t = {.kind = TOKEN_WORD};
+    size_t start = *at;
+    char c = s.ptr[start];
+
+    if (c == '(') {
+        t.kind = TOKEN_COMMENT;
+        t.raw = lex_comment(s, at);
+        return t;
+    }
+    if (c == '"') {
+        ++*at;
+        t.plain = lex_quoted(a, s, at, '"', false);
+    } else if (c == '[') {
+        ++*at;
+        struct str inner = lex_quoted(a, s, at, ']', true);
+        t.plain = arena_printf(a, "[%.*s]", STR_ARG(inner));
+        t.raw = t.plain;
+        return t;
+    } else if (!is_special(c) || (c == '\\' && start + 1 < s.len)) {
+        t.plain = lex_atom(a, s, at);
+    } else {
+        ++*at;
+        t.kind = TOKEN_MARK;
+        t.mark = c;
+        t.raw = t.plain = str_make(s.ptr + start, 1);
+        return t;
+    }
+    t.raw = str_make(s.ptr + start, *at - start);
+    return t;
+}
+
+static struct tokens lex(struct arena *a, struct str s, size_t limit)
+{
+    struct tokens ts = {0};
+    size_t cap = 0;
+
+    for (size_t at = 0; at < s.len && ts.count < limit;) {
+        if (is_blank(s.ptr[at])) {
+            at++;
+            continue;
+        }
+        if (ts.count == cap) {
+            size_t grown = cap ? cap * 2 : 16;
+            struct token *list = arena_alloc(a, grown * sizeof *list);
+            if (cap)
+                memcpy(list, ts.list, cap * sizeof *list);
+            ts.list = list;
+            cap = grown;
+        }
+        ts.list[ts.count++] = lex_one(a, s, &at);
+    }
+    return ts;
+}
+
+/* --- from tokens to parts */
+struct parser {
+    struct arena *a;
+    struct tokens ts;
+    struct address_part *parts;
+    size_t count, cap;
+    struct address_part *late; /* comments met inside an address */
+    size_t late_count;
+};
+
+static void emit(struct parser *p, enum address_part_kind kind, struct str text)
+{
+    CHECK(p->count < p->cap);
+    p->parts[p->count++] = (struct address_part){kind, text};
+}
+
+static void emit_late(struct parser *p)
+{
+    for (size_t i = 0; i < p->late_count; i++)
+        emit(p, PART_COMMENT, p->late[i].text);
+    p->late_count = 0;
+}
+
+/* The text of tokens [from, to) without comments. A source route in front is cut:
+ * "@" domain *("," "@" domain) ":". */
+static struct str join(struct parser *p, size_t from, size_t to)
+{
+    if (from < to && p->ts.list[from].kind == TOKEN_MARK && p->ts.list[from].mark == '@')
+        for (size_t i = from; i < to; i++)
+            if (p->ts.list[i].kind == TOKEN_MARK && p->ts.list[i].mark == ':') {
+                from = i + 1;
+                break;
+            }
+    size_t len = 0;
+    for (size_t i = from; i < to; i++)
+        if (p->ts.list[i].kind != TOKEN_COMMENT)
+            len += p->ts.list[i].plain.len;
+    char *out = arena_alloc(p->a, len + 1);
+    size_t n = 0;
+    for (size_t i = from; i < to; i++)
+        if (p->ts.list[i].kind != TOKEN_COMMENT && p->ts.list[i].plain.len) {
+            memcpy(out + n, p->ts.list[i].plain.ptr, p->ts.list[i].plain.len);
+            n += p->ts.list[i].plain.len;
+        }
+    out[n] = '\0';
+    return str_make(out, n);
+}
+
+/* Tokens [from, to) as one address or, where two words stand together, several. Inside a route no comma
+ * divides: "<@a,@b:c>". */
+static void emit_addresses(struct parser *p, size_t from, size_t to, bool comma_first)
+{
+    bool last_word = false, any = false;
+    size_t start = from;
+
+    for (size_t i = from; i < to; i++) {
+        struct token *t = &p->ts.list[i];
+        if (t->kind == TOKEN_COMMENT) {
+            p->late[p->late_count++].text = t->raw;
+            continue;
+        }
+        if (t->kind == TOKEN_WORD && last_word) {
+            if (comma_first)
+                emit(p, PART_MARK, STR(","));
+            emit(p, PART_ADDRESS, join(p, start, i));
+            comma_first = true;
+            start = i;
+        }
+        last_word = t->kind == TOKEN_WORD;
+        any = true;
+    }
+    if (any) {
+        if (comma_first)
+            emit(p, PART_MARK, STR(","));
+        emit(p, PART_ADDRESS, join(p, start, to));
+    }
+    emit_late(p);
+}
+
+static bool mark_at(const struct parser *p, size_t i, char c)
+{
+    return i < p->ts.count && p->ts.list[i].kind == TOKEN_MARK && p->ts.list[i].mark == c;
+}
+
+static size_t find_mark(const struct parser *p, size_t from, char c)
+{
+    while (from < p->ts.count && !mark_at(p, from, c))
+        from++;
+    return from;
+}
+
+static void emit_phrase(struct parser *p, size_t from, size_t to)
+{
+    for (size_t i = from; i < to; i++) {
+        struct token *t = &p->ts.list[i];
+        emit(p, t->kind == TOKEN_COMMENT ? PART_COMMENT
+                                         : t->kind == TOKEN_WORD ? PART_WORD : PART_MARK, t->raw);
+    }
+}
+
+/* "<" at i. Returns the token behind ">". */
+static size_t parse_angle(struct parser *p, size_t i)
+{
+    while (mark_at(p, i + 1, '<'))
+        i++;
+    size_t end = find_mark(p, i + 1, '>');
+    size_t start = i + 1, route = start;
+
+    emit(p, PART_MARK, STR("<"));
+    if (mark_at(p, start, '@')) { /* commas of a route divide nothing */
+        size_t colon = find_mark(p, start, ':');
+        if (colon < end)
+            route = colon + 1;
+    }
+    for (size_t at = route, comma; at < end; at = comma + 1) {
+        comma = find_mark(p, at, ',');
+        size_t semi = find_mark(p, at, ';');
+        if (semi < comma)
+            comma = semi;
+        if (comma > end)
+            comma = end;
+        emit_addresses(p, at, comma, false);
+        if (comma < end)
+            emit(p, PART_MARK, p->ts.list[comma].raw);
+    }
+    emit(p, PART_MARK, STR(">"));
+    while (mark_at(p, end + 1, '>'))
+        end++;
+    return end + 1;
+}
+
+static void parse(struct parser *p)
+{
+    size_t run = 0;          /* first token not yet emitted */
+    bool after_angle = false; /* a new address here needs a comma before it */
+    bool in_group = false;
+
+    for (size_t i = 0; i < p->ts.count;) {
+        struct token *t = &p->ts.list[i];
+        if (t->kind != TOKEN_MARK) {
+            i++;
+        } else if (t->mark == ',' || t->mark == ';') {
+            emit_addresses(p, run, i, after_angle);
+            emit(p, PART_MARK, t->raw);
+            after_angle = false;
+            in_group = in_group && t->mark == ',';
+            run = ++i;
+        } else if (t->mark == '<') {
+            if (after_angle)
+                emit(p, PART_MARK, STR(","));
+            emit_phrase(p, run, i);
+            run = i = parse_angle(p, i);
+            after_angle = true;
+        } else if (t->mark == ':' && !in_group && find_mark(p, i, ';') < p->ts.count &&
+                   !mark_at(p, run, '@')) {
+            emit_phrase(p, run, i);
+            emit(p, PART_GROUP, STR(":"));
+            in_group = true;
+            run = ++i;
+        } else if (t->mark == '>') { /* closes nothing */
+            emit_addresses(p, run, i, after_angle);
+            after_angle = true;
+            run = ++i;
+        } else {
+            i++;
+        }
+    }
+    emit_addresses(p, run, p->ts.count, after_angle);
+}
+
+size_t address_header_parts(struct arena *a, struct str field_body, size_t limit,
+                            struct address_part **out)
+{
+    struct parser p = {.a = a, .ts = lex(a, field_body, limit)};
+
+    p.cap = p.ts.count * 3 + 4; /* a token gives itself, a comma, a supplied ">" at most */
+    p.parts = arena_alloc(a, p.cap * sizeof *p.parts);
+    p.late = arena_alloc(a, (p.ts.count + 1) * sizeof *p.late);
+    parse(&p);
+    *out = p.parts;
+    return p.count;
+}
+
+size_t address_header_list(struct arena *a, struct str field_body, struct str **out)
+{
+    struct address_part *parts;
+    size_t count = address_header_parts(a, field_body, SIZE_MAX, &parts), n = 0;
+    struct str *list = arena_alloc(a, (count + 1) * sizeof *list);
+
+    for (size_t i = 0; i < count; i++)
+        if (parts[i].kind == PART_ADDRESS && parts[i].text.len)
+            list[n++] = parts[i].text;
+    *out = list;
+    return n;
+}
+
+static bool prints_like_word(const struct address_part *part)
+{
+    return part->kind == PART_ADDRESS || part->kind == PART_WORD || part->kind == PART_COMMENT;
+}
+
+void address_header_print(struct arena *a, const struct address_part *parts, size_t count,
+                          struct buf *out)
+{
+    (void)a;
+    for (size_t i = 0; i < count; i++) {
+        const struct address_part *part = &parts[i];
+        const struct address_part *next = i + 1 < count ? &parts[i + 1] : NULL;
+        if (part->kind == PART_ADDRESS)
+            address_quote_to(out, part->text);
+        else
+            buf_add_str(out, part->text);
+        if (!next)
+            break;
+        if (part->kind == PART_MARK && part->text.ptr[0] == ',')
+            buf_add_char(out, '\n');
+        else if (part->kind == PART_GROUP ? next->kind != PART_MARK || next->text.ptr[0] == '<'
+                 : prints_like_word(part) &&
+                       (prints_like_word(next) ||
+                        (next->kind == PART_MARK && next->text.ptr[0] == '<')))
+            buf_add_char(out, ' ');
+    }
+}
+
+/* --- the path of MAIL FROM and RCPT TO */
+
+/* Length of the first token: blanks inside "..." and <...> belong to it. -1: a "<" or quote is open. */
+static ssize_t path_token(struct str s)
+{
+    bool angle = false, quote = false;
+    size_t i = 0;
+
+    for (; i < s.len; i++) {
+        char c = s.ptr[i];
+        if (c == '\\') {
+            if (++i == s.len)
+                return -1;
+        } else if (c == '"') {
+            quote = !quote;
+        } else if (quote) {
+            continue;
+        } else if (c == '<') {
+            angle = true;
+        } else if (c == '>') {
+            angle = false;
+        } else if (is_blank(c) && !angle) {
+            break;
+        }
+    }
+    return angle || quote ? -1 : (ssize_t)i;
+}
+
+static enum address_parse path_domain(struct str address)
+{
+    ssize_t at = str_rindex(address, '@');
+
+    if (address.len && address.ptr[0] == '-')
+        return ADDRESS_ODD;
+    if (at < 0)
+        return ADDRESS_OK;
+    struct str domain = str_from(address, (size_t)at + 1);
+    if (domain.len == 0) /* "a@" is nobody's; "a@b@" is odd but passes */
+        return str_index(address, '@') < at ? ADDRESS_OK : ADDRESS_BAD_SYNTAX;
+    if (address_domain_numeric(domain))
+        return ADDRESS_ODD;
+    return address_domain_valid(domain) ? ADDRESS_OK : ADDRESS_BAD_SYNTAX;
+}
+
+enum address_parse address_parse_path(struct arena *a, struct str text, bool strict, bool empty_ok,
+                                      struct str *out, struct str *rest_out)
+{
+    while (text.len && is_blank(text.ptr[0]))
+        text = str_from(text, 1);
+    ssize_t end = path_token(text);
+    *rest_out = end < 0 ? str_from(text, text.len) : str_trim(str_from(text, (size_t)end));
+    if (end <= 0)
+        return ADDRESS_BAD_SYNTAX;
+    text = str_head(text, (size_t)end);
+    if (strict && (text.ptr[0] != '<' || text.ptr[text.len - 1] != '>'))
+        return ADDRESS_BAD_SYNTAX;
+
+    struct address_part *parts;
+    size_t count = address_header_parts(a, text, PATH_TOKENS_MAX, &parts), addresses = 0, others = 0;
+    struct str address = STR("");
+    for (size_t i = 0; i < count; i++) {
+        if (parts[i].kind == PART_ADDRESS) {
+            address = parts[i].text;
+            addresses++;
+        } else if (parts[i].kind != PART_MARK || !strchr("<>", parts[i].text.ptr[0])) {
+            others++;
+        }
+    }
+    if (addresses > 1 || (strict && others) || (address.len == 0 && !empty_ok) ||
+        (strict && address.len && address.ptr[0] == '@') || memchr(address.ptr, '\0', address.len))
+        return ADDRESS_BAD_SYNTAX;
+    enum address_parse result = path_domain(address);
+    if (result != ADDRESS_BAD_SYNTAX)
+        *out = address;
+    return result;
+}
