@@ -86,7 +86,8 @@ void fiber_run(struct worker *w, struct fiber *f)
     struct err_reserve **slot = err_reserve_slot(), *of_loop = *slot;
     f->state = FIBER_RUNNING;
     w->current = f;
-    atomic_store_explicit(&w->running, f->entry, memory_order_relaxed);
+    /* Release: the watchdog reads the name with it. */
+    atomic_store_explicit(&w->running, f->entry, memory_order_release);
     *slot = f->errors;
     context_switch(&w->loop, &f->context, false);
     f->errors = *slot;

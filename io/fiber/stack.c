@@ -8,7 +8,7 @@
 #define __has_feature(x) 0
 #endif
 #if defined(__SANITIZE_ADDRESS__) || __has_feature(address_sanitizer)
-#define STACK_SIZE (512 * 1024)
+#define STACK_SIZE     (512 * 1024)
 #define STACK_CHECKING 1
 #else
 #define STACK_SIZE (256 * 1024)
@@ -20,8 +20,8 @@
 enum {
     PAGE = 4096,
     GUARD = PAGE,
-    POOL_MAX = 512,  /* more are unmapped */
-    POOL_WARM = 64,  /* more are pooled without their pages */
+    POOL_MAX = 512, /* more are unmapped */
+    POOL_WARM = 64, /* more are pooled without their pages */
     TRIM_MARGIN = 4 * PAGE,
 };
 

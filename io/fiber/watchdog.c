@@ -16,13 +16,13 @@ static struct {
     atomic_uint_fast64_t stalls;
 } dog = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
-/* A worker that sleeps in the kernel stands still rightly, so the counter alone cannot tell: only "in
- * a fiber, and in the same turn for so many periods" is a stall. */
+/* A worker that sleeps in the kernel stands still rightly, so the counter alone cannot tell: only
+ * "in a fiber, and in the same turn for so many periods" is a stall. */
 static void watch_one(struct worker *w)
 {
     struct watch *seen = &w->watch;
     uint64_t turns = atomic_load_explicit(&w->turns, memory_order_relaxed);
-    const char *entry = atomic_load_explicit(&w->running, memory_order_relaxed);
+    const char *entry = atomic_load_explicit(&w->running, memory_order_acquire);
     bool busy = entry != NULL;
     if (!busy || turns != seen->turns) {
         *seen = (struct watch){.turns = turns, .periods = busy ? 1 : 0};

@@ -1,5 +1,5 @@
-/* The loop: run queue -> timers -> submit and wait (until the next timer) -> completions -> mailbox.
- * One io_uring_enter a turn carries everything that was prepared in it. */
+/* The loop: run queue -> timers -> submit and wait (until the next timer) -> completions ->
+ * mailbox. One io_uring_enter a turn carries everything that was prepared in it. */
 #include "io/fiber/worker.h"
 
 #include <sched.h>
@@ -135,7 +135,8 @@ static struct err *worker_new(const struct worker_options *o, void (*init)(void 
  * are sequentially consistent, so in their one order either (3) is before (2), and the worker sees
  * the message and does not sleep, or (2) is before (3), hence (1) before (4): the poster sees 1,
  * unless another poster has exchanged it for 0 in between, who then owes the wake-up and sends it.
- * A wake-up by MSG_RING leaves with the poster's next enter, which comes before it sleeps itself. */
+ * A wake-up by MSG_RING leaves with the poster's next enter, which comes before it sleeps itself.
+ */
 
 void worker_post(struct worker *w, struct mbox_msg *m)
 {
@@ -298,8 +299,8 @@ void timer_set(struct timer *t, int64_t deadline_ns, void (*fn)(struct timer *t)
 
 /* --- the loop --- */
 
-/* Those that are ready now; who becomes ready meanwhile waits for the next turn, so that fibers that
- * wake each other do not keep the ring waiting. */
+/* Those that are ready now; who becomes ready meanwhile waits for the next turn, so that fibers
+ * that wake each other do not keep the ring waiting. */
 static void run_ready(struct worker *w)
 {
     struct list batch, *node;

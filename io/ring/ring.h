@@ -24,6 +24,7 @@ struct err *io_poll(int fd, unsigned events, int64_t deadline_ns, unsigned *reve
 #define IO_STREAM UINT64_MAX
 struct err *io_pread(int fd, void *bytes, size_t n, uint64_t at, size_t *n_out); /* short at EOF */
 struct err *io_pwrite(int fd, const void *bytes, size_t n, uint64_t at);          /* all */
+/* Adds O_CLOEXEC, as accept does. */
 struct err *io_openat(int dir_fd, const char *path, int flags, mode_t mode, int *fd_out);
 struct err *io_fsync(int fd, bool data_only);
 struct err *io_fallocate(int fd, uint64_t at, uint64_t n);

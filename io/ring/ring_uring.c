@@ -49,11 +49,12 @@ static struct err *err_setup(int number)
     case EPERM:
     case EACCES:
     case ENOSYS:
-        return err_new(ERR_REFUSED, number,
-                       "io_uring is refused on this system (%s): allow the io_uring system calls in "
-                       "the seccomp profile of the container or service, and set sysctl "
-                       "kernel.io_uring_disabled=0",
-                       strerrorname_np(number));
+        return err_new(
+            ERR_REFUSED, number,
+            "io_uring is refused on this system (%s): allow the io_uring system calls in "
+            "the seccomp profile of the container or service, and set sysctl "
+            "kernel.io_uring_disabled=0",
+            strerrorname_np(number));
     case EINVAL:
         return err_new(ERR_UNSUPPORTED, number,
                        "io_uring of this kernel is too old: Linux 6.1 or later is needed");
@@ -79,10 +80,10 @@ static struct err *ring_setup(unsigned entries, struct io_uring *out)
 }
 
 static const unsigned char ops_needed[] = {
-    IORING_OP_RECV,        IORING_OP_SEND,     IORING_OP_SENDMSG,   IORING_OP_CONNECT,
-    IORING_OP_ACCEPT,      IORING_OP_POLL_ADD, IORING_OP_READ,      IORING_OP_WRITE,
-    IORING_OP_OPENAT,      IORING_OP_FSYNC,    IORING_OP_FALLOCATE, IORING_OP_RENAMEAT,
-    IORING_OP_UNLINKAT,    IORING_OP_CLOSE,    IORING_OP_MSG_RING,  IORING_OP_ASYNC_CANCEL,
+    IORING_OP_RECV,     IORING_OP_SEND,     IORING_OP_SENDMSG,   IORING_OP_CONNECT,
+    IORING_OP_ACCEPT,   IORING_OP_POLL_ADD, IORING_OP_READ,      IORING_OP_WRITE,
+    IORING_OP_OPENAT,   IORING_OP_FSYNC,    IORING_OP_FALLOCATE, IORING_OP_RENAMEAT,
+    IORING_OP_UNLINKAT, IORING_OP_CLOSE,    IORING_OP_MSG_RING,  IORING_OP_ASYNC_CANCEL,
 };
 
 struct err *ring_probe(void)
@@ -226,8 +227,8 @@ void ring_cancel(struct ring_op *op)
 
 void ring_pwrite(struct ring_op *op, int fd, const void *bytes, size_t n, uint64_t at)
 {
-    ring_start(op, &(struct ring_call){
-                       .code = RING_WRITE, .fd = fd, .ptr = bytes, .n = n, .at = at});
+    ring_start(op,
+               &(struct ring_call){.code = RING_WRITE, .fd = fd, .ptr = bytes, .n = n, .at = at});
 }
 
 void ring_fsync(struct ring_op *op, int fd, bool data_only)
@@ -237,7 +238,8 @@ void ring_fsync(struct ring_op *op, int fd, bool data_only)
 
 void ring_accept_multishot(struct ring_op *op, int listen_fd)
 {
-    ring_start(op, &(struct ring_call){.code = RING_ACCEPT_MULTISHOT, .fd = listen_fd, .background = true});
+    ring_start(op, &(struct ring_call){
+                       .code = RING_ACCEPT_MULTISHOT, .fd = listen_fd, .background = true});
 }
 
 void ring_wake(struct ring *self, int target_ring_fd)
@@ -304,8 +306,8 @@ void ring_turn(struct ring *r, int64_t until_ns)
     if (wait_ns > 0) {
         struct __kernel_timespec ts = {.tv_sec = wait_ns / NS_PER_S, .tv_nsec = wait_ns % NS_PER_S};
         struct io_uring_cqe *cqe;
-        rc = io_uring_submit_and_wait_timeout(
-            &r->uring, &cqe, 1, wait_ns == DEADLINE_NEVER ? NULL : &ts, NULL);
+        rc = io_uring_submit_and_wait_timeout(&r->uring, &cqe, 1,
+                                              wait_ns == DEADLINE_NEVER ? NULL : &ts, NULL);
         metric_add(METRIC_ring_enters, 1);
     } else if (ring_wants_enter(r)) {
         rc = io_uring_submit_and_get_events(&r->uring);

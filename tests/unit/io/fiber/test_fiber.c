@@ -14,7 +14,7 @@
 #include "io/fiber/worker.h"
 #include "io/ring/ring.h"
 
-#define OK(e)        assert_null(e)
+#define OK(e) assert_null(e)
 #define KIND(e, k)                                                                                 \
     do {                                                                                           \
         struct err *e_ = (e);                                                                      \
@@ -176,9 +176,7 @@ ROW(no_yield_nests_and_ends)
     (void)arg;
     NO_YIELD
     {
-        NO_YIELD
-        {
-        }
+        NO_YIELD {}
     }
     fiber_yield();
 }

@@ -166,7 +166,8 @@ static void play(void *arg)
 static void no_wake_up_is_lost_between_two_sleeping_workers(void **state)
 {
     (void)state;
-    struct ball b = {.msg.fn = ball_arrived, .hops = POSTS, .to = {start("ball-0"), start("ball-1")}};
+    struct ball b = {
+        .msg.fn = ball_arrived, .hops = POSTS, .to = {start("ball-0"), start("ball-1")}};
     in_fiber(play, &b);
     stop(b.to[0]);
     stop(b.to[1]);
@@ -280,7 +281,8 @@ static void worker_stop_cancels_all_and_waits_for_their_clean_up(void **state)
     assert_int_equal(worker_load(e.worker), 50);
     stop(e.worker);
     assert_int_equal(atomic_load(&e.cleaned), 50);
-    assert_int_equal(atomic_load(&e.canceled), 50); /* born while draining: canceled from the start */
+    assert_int_equal(atomic_load(&e.canceled),
+                     50); /* born while draining: canceled from the start */
 }
 
 /* --- completion and offload --- */
@@ -362,11 +364,28 @@ static void probe_fired(struct timer *t)
 static void wheel_fires_each_timer_in_the_tick_of_its_deadline(void **state)
 {
     (void)state;
-    static const int64_t rows_ms[] = {1,      2,       63,        64,         65,         127,
-                                      128,    4095,    4096,      4097,       262143,     262144,
-                                      999999, 1 << 24, (1 << 24) + 1, 1 << 30, INT64_C(1) << 31,
-                                      INT64_C(1) << 36, (INT64_C(1) << 36) + 5, INT64_C(1) << 38};
-    static const int64_t starts_ms[] = {0, 1, 63, 64, 4095, 262143, 123456789, (INT64_C(1) << 36) - 1};
+    static const int64_t rows_ms[] = {1,
+                                      2,
+                                      63,
+                                      64,
+                                      65,
+                                      127,
+                                      128,
+                                      4095,
+                                      4096,
+                                      4097,
+                                      262143,
+                                      262144,
+                                      999999,
+                                      1 << 24,
+                                      (1 << 24) + 1,
+                                      1 << 30,
+                                      INT64_C(1) << 31,
+                                      INT64_C(1) << 36,
+                                      (INT64_C(1) << 36) + 5,
+                                      INT64_C(1) << 38};
+    static const int64_t starts_ms[] = {0,    1,      63,        64,
+                                        4095, 262143, 123456789, (INT64_C(1) << 36) - 1};
     static struct wheel w;
     for (size_t s = 0; s < sizeof starts_ms / sizeof *starts_ms; s++) {
         struct probe p[sizeof rows_ms / sizeof *rows_ms] = {0};

@@ -6,12 +6,17 @@
 #include <cmocka.h>
 
 #include <fcntl.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <netinet/in.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <stdio.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 #include "io/base/mem.h"
 #include "io/base/metric.h"
@@ -48,6 +53,51 @@ static void io_uring_is_allowed_here(void **state)
 {
     (void)state;
     OK(ring_probe());
+}
+
+/* A container whose seccomp profile answers io_uring_setup with this number. */
+static int probe_where_io_uring_answers(unsigned number, enum err_kind kind, const char *says)
+{
+    struct sock_filter code[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_io_uring_setup, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | number),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+    struct sock_fprog filter = {.len = 4, .filter = code};
+    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 ||
+        prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter) != 0)
+        return 2;
+    struct worker *w;
+    struct worker_options o = {.name = "refused", .cpu = -1};
+    struct err *e = ring_probe();
+    if (e == NULL || e->kind != kind || strstr(e->text, says) == NULL || strchr(e->text, '\n'))
+        return 3;
+    e = worker_start(&o, NULL, NULL, &w);
+    return e != NULL && e->kind == kind && strstr(e->text, "refused") ? 0 : 4;
+}
+static void io_uring_refused_is_one_clear_line(void **state)
+{
+    static const struct {
+        unsigned number;
+        enum err_kind kind;
+        const char *says;
+    } rows[] = {
+        {EPERM, ERR_REFUSED, "seccomp"},
+        {ENOSYS, ERR_REFUSED, "kernel.io_uring_disabled"},
+        {EINVAL, ERR_UNSUPPORTED, "Linux 6.1"},
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        int status;
+        pid_t pid = fork();
+        assert_true(pid >= 0);
+        if (pid == 0)
+            _exit(probe_where_io_uring_answers(rows[i].number, rows[i].kind, rows[i].says));
+        assert_int_equal(waitpid(pid, &status, 0), pid);
+        assert_true(WIFEXITED(status));
+        assert_int_equal(WEXITSTATUS(status), 0);
+    }
 }
 
 static void sockets(int fds[2])
@@ -431,6 +481,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(io_uring_is_allowed_here),
+        cmocka_unit_test(io_uring_refused_is_one_clear_line),
         cmocka_unit_test(recv_waits_for_bytes_and_gives_what_is_there),
         cmocka_unit_test(recv_ends_at_its_deadline_and_takes_no_bytes_later),
         cmocka_unit_test(cancellation_ends_a_recv),
