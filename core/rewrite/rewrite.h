@@ -7,7 +7,8 @@
 
 enum rewrite_context {
     REWRITE_LOCAL,  /* complete with $myorigin and $mydomain */
-    REWRITE_REMOTE, /* remote_header_rewrite_domain; envelope addresses: as local */
+    REWRITE_REMOTE, /* headers of remote clients: complete with $remote_header_rewrite_domain, or not at
+                       all; envelope addresses are always rewritten as local */
 };
 struct str rewrite_address(const struct params *p, struct arena *a, enum rewrite_context context,
                            struct str internal);
