@@ -34,6 +34,8 @@ struct line {
     char bytes[]; /* tag, then text */
 };
 
+#define LINE_HEAD offsetof(struct line, bytes)
+
 struct chunk {
     struct chunk *next;
     size_t used;
@@ -50,7 +52,7 @@ static struct {
     /* Set while the logger runs; the rest is written before it and read after it. */
     _Atomic bool running;
     _Atomic uint64_t put, done; /* lines, for log_panic */
-    char *file, *name;
+    char *file, *name, *host;
     int facility;
     bool also_stderr;
     struct log_sink sink;
@@ -93,7 +95,7 @@ static void hooks(void)
 
 static size_t line_bytes(const struct line *l)
 {
-    size_t n = sizeof *l + l->tag_len + l->text_len;
+    size_t n = LINE_HEAD + l->tag_len + l->text_len;
     return (n + _Alignof(struct line) - 1) & ~(_Alignof(struct line) - 1);
 }
 
@@ -207,8 +209,10 @@ static void keep_options(const struct log_options *options)
 {
     mem_free(lq.file);
     mem_free(lq.name);
+    mem_free(lq.host);
     lq.file = mem_strdup(options->file ? options->file : "");
     lq.name = mem_strdup(options->syslog_name ? options->syslog_name : "postfix");
+    lq.host = mem_strdup(options->host ? options->host : "");
     lq.facility = options->facility;
     lq.also_stderr = options->also_stderr;
     lq.lines_max = options->queue_max ? options->queue_max : QUEUE_LINES_MAX;
@@ -221,7 +225,7 @@ struct err *log_start(const struct log_options *options)
     if (options)
         keep_options(options);
     CHECK(lq.file != NULL);
-    struct err *e = log_sink_open(&lq.sink, lq.file, lq.facility);
+    struct err *e = log_sink_open(&lq.sink, lq.file, lq.host, lq.facility);
     if (e)
         return e;
     lq.stopping = false;
@@ -297,9 +301,9 @@ static bool queue_line(enum log_level level, const char *service, struct str tex
             lq.last = c;
         }
         char *at = lq.last->data + lq.last->used;
-        memcpy(at, &head, sizeof head);
-        memcpy(at + sizeof head, tag, head.tag_len);
-        memcpy(at + sizeof head + head.tag_len, text.ptr, text.len);
+        memcpy(at, &head, LINE_HEAD);
+        memcpy(at + LINE_HEAD, tag, head.tag_len);
+        memcpy(at + LINE_HEAD + head.tag_len, text.ptr, text.len);
         lq.last->used += size;
         lq.lines++;
         (void)atomic_fetch_add_explicit(&lq.put, 1, memory_order_relaxed);

@@ -18,6 +18,7 @@ enum log_level { LOG_LEVEL_INFO, LOG_LEVEL_WARNING, LOG_LEVEL_ERROR, LOG_LEVEL_F
 struct log_options {
     const char *file;        /* maillog_file; "" = syslog; /dev/stdout is fine */
     const char *syslog_name; /* "postfix" */
+    const char *host;        /* myhostname, whose first label is shown; NULL = the machine's name */
     int facility;            /* LOG_MAIL of syslog.h */
     bool also_stderr;        /* commands: copy warnings and worse to stderr as "name: text" */
     size_t queue_max;        /* lines waiting; 0 = 65536 */

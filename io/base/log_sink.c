@@ -123,11 +123,13 @@ static void set_date(struct log_sink *sink, int64_t wall_s)
     log_date(wall_s + sink->gmtoff_s, sink->file[0] == '\0', sink->date);
 }
 
-struct err *log_sink_open(struct log_sink *sink, const char *file, int facility)
+struct err *log_sink_open(struct log_sink *sink, const char *file, const char *host, int facility)
 {
     *sink = (struct log_sink){.file = file, .facility = facility, .fd = -1, .pid = getpid()};
     tzset();
-    if (gethostname(sink->host, sizeof sink->host - 1) != 0)
+    if (host && host[0])
+        (void)str_copy(sink->host, sizeof sink->host, str_of(host));
+    else if (gethostname(sink->host, sizeof sink->host - 1) != 0)
         (void)str_copy(sink->host, sizeof sink->host, STR("localhost"));
     sink->host[strcspn(sink->host, ".")] = '\0';
     set_date(sink, clock_wall_us() / US_PER_S);

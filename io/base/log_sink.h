@@ -20,7 +20,9 @@ struct log_sink {
     int pid;
 };
 
-struct err *log_sink_open(struct log_sink *sink, const char *file, int facility) MUST_USE;
+/* host: its first label is shown; NULL = the machine's name. */
+struct err *log_sink_open(struct log_sink *sink, const char *file, const char *host,
+                          int facility) MUST_USE;
 void log_sink_close(struct log_sink *sink);
 void log_sink_reopen(struct log_sink *sink);
 /* Texts are made printable here. Lines may wait in memory until log_sink_flush. */
