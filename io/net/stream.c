@@ -119,6 +119,11 @@ size_t stream_pending(const struct stream *s)
     return s->in.end - s->in.at;
 }
 
+struct str stream_peek(const struct stream *s)
+{
+    return str_make(s->in.bytes ? s->in.bytes + s->in.at : "", s->in.end - s->in.at);
+}
+
 static void in_resize(struct stream_in *in, size_t cap)
 {
     size_t waiting = in->end - in->at;

@@ -36,6 +36,7 @@ int stream_fd(const struct stream *s);
  * never be taken for protected ones. `layer->under` is set here. */
 void stream_push(struct stream *s, struct stream_layer *layer);
 size_t stream_pending(const struct stream *s); /* bytes read from the peer, not yet taken */
+struct str stream_peek(const struct stream *s); /* those bytes, until the next call that reads */
 void stream_shrink(struct stream *s);          /* give idle buffers back */
 
 /* per_request (smtpd_per_request_deadline): the deadline given is for the whole call. Without it,
