@@ -75,7 +75,9 @@ void log_date(int64_t local_s, bool space_pad, char *out)
     const int64_t parts[] = {second / 3600, second / 60 % 60, second % 60};
     memcpy(out, months + 3 * month, 3);
     out[3] = ' ';
-    out[4] = space_pad && mday < 10 ? ' ' : (char)('0' + mday / 10);
+    out[4] = (char)('0' + mday / 10);
+    if (space_pad && mday < 10)
+        out[4] = ' ';
     out[5] = (char)('0' + mday % 10);
     for (size_t i = 0; i < 3; i++) {
         out[6 + 3 * i] = i ? ':' : ' ';
@@ -126,6 +128,7 @@ static void set_date(struct log_sink *sink, int64_t wall_s)
 struct err *log_sink_open(struct log_sink *sink, const char *file, const char *host, int facility)
 {
     *sink = (struct log_sink){.file = file, .facility = facility, .fd = -1, .pid = getpid()};
+    (void)snprintf(sink->pid_text, sizeof sink->pid_text, "[%d]: ", sink->pid);
     tzset();
     if (host && host[0])
         (void)str_copy(sink->host, sizeof sink->host, str_of(host));
@@ -224,13 +227,19 @@ void log_sink_put(struct log_sink *sink, int64_t wall_s, enum log_level level, s
         send_syslog(sink, level, tag, text);
         return;
     }
-    buf_printf(&sink->out, "%s %s %.*s[%d]: %s", sink->date, sink->host, STR_ARG(tag), sink->pid,
-               levels[level].label);
-    size_t at = sink->out.len;
-    buf_add_str(&sink->out, text);
-    log_printable(sink->out.ptr + at, text.len);
-    buf_add_char(&sink->out, '\n');
-    if (sink->out.len >= FLUSH_BYTES)
+    struct buf *out = &sink->out;
+    buf_add_c(out, sink->date);
+    buf_add_char(out, ' ');
+    buf_add_c(out, sink->host);
+    buf_add_char(out, ' ');
+    buf_add_str(out, tag);
+    buf_add_c(out, sink->pid_text);
+    buf_add_c(out, levels[level].label);
+    size_t at = out->len;
+    buf_add_str(out, text);
+    log_printable(out->ptr + at, text.len);
+    buf_add_char(out, '\n');
+    if (out->len >= FLUSH_BYTES)
         log_sink_flush(sink);
 }
 
@@ -254,18 +263,12 @@ void log_sink_flush(struct log_sink *sink)
 /* No printf here: memory may be in any state. */
 void log_sink_panic(const struct log_sink *sink, int64_t wall_s, const char *tag, const char *text)
 {
-    char line[SYSLOG_LINE], date[16], digits[12];
-    size_t n = 0, at = sizeof digits;
+    char line[SYSLOG_LINE], date[16];
+    size_t n = 0;
     bool syslog = sink->file[0] == '\0';
     if (sink->fd < 0)
         return;
     log_date(wall_s + sink->gmtoff_s, syslog, date);
-    digits[--at] = '\0';
-    unsigned pid = (unsigned)sink->pid;
-    do {
-        digits[--at] = (char)('0' + pid % 10);
-        pid /= 10;
-    } while (pid);
     int priority = sink->facility | LOG_CRIT;
     const char pri[] = {'<', (char)('0' + priority / 100), (char)('0' + priority / 10 % 10),
                         (char)('0' + priority % 10), '>', '\0'};
@@ -275,9 +278,8 @@ void log_sink_panic(const struct log_sink *sink, int64_t wall_s, const char *tag
                            syslog ? "" : sink->host,
                            syslog ? "" : " ",
                            tag,
-                           "[",
-                           digits + at,
-                           "]: panic: ",
+                           sink->pid_text,
+                           levels[LOG_LEVEL_PANIC].label,
                            text,
                            syslog ? "" : "\n"};
     for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++)

@@ -18,6 +18,7 @@ struct log_sink {
     char date[32];
     char host[65];
     int pid;
+    char pid_text[16]; /* "[123]: " */
 };
 
 /* host: its first label is shown; NULL = the machine's name. */
