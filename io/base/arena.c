@@ -16,7 +16,7 @@
 #else
 #define POISON(ptr, size)   ((void)(ptr), (void)(size))
 #define UNPOISON(ptr, size) ((void)(ptr), (void)(size))
-#define GAP 0U
+#define GAP                 0U
 #endif
 
 #define ALIGN             16U

@@ -1,4 +1,5 @@
-/* cfline: logical lines of main.cf, master.cf and lookup table source text (postconf(5), postmap(1)).
+/* cfline: logical lines of main.cf, master.cf and lookup table source text (postconf(5),
+ * postmap(1)).
  *
  * A line that begins with white space goes on with the one before it. Empty lines, lines of white
  * space and lines whose first visible character is '#' are skipped, also between a line and its

@@ -11,7 +11,8 @@
 /* A ring of ERR_RESERVE errors, allocated when the first error is made and kept in the slot. The
  * slot belongs to whoever runs: io/fiber puts a fiber's reserve there while that fiber runs (NULL
  * until its first error) and frees it at the fiber's end. A thread's own is freed at the thread's
- * end, when no fiber runs on it any more, by a thread-specific destructor that looks at the slot. */
+ * end, when no fiber runs on it any more, by a thread-specific destructor that looks at the slot.
+ */
 struct err_reserve {
     unsigned next;
     struct err errors[ERR_RESERVE];

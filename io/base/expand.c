@@ -56,7 +56,8 @@ static bool take_braced(struct str *rest, struct str *text_out)
 }
 
 /* rest stands at "?" or ":"; the branch that does not apply is read but not followed. */
-static struct err *choose(struct run *r, struct str body, struct str rest, bool yes, struct buf *out)
+static struct err *choose(struct run *r, struct str body, struct str rest, bool yes,
+                          struct buf *out)
 {
     struct str when_yes = STR(""), when_no = STR("");
     bool more = true;
@@ -208,7 +209,8 @@ static struct err *eval_relation(struct run *r, struct str body, struct buf *out
         return expected("\"{expression}\" expected", body, rest);
     rest = skip_space(rest);
     if (!take_operator(&rest, &op))
-        return expected("\"==\" or \"!=\" or \"<\" or \"<=\" or \">=\" or \">\" expected", body, rest);
+        return expected("\"==\" or \"!=\" or \"<\" or \"<=\" or \">=\" or \">\" expected", body,
+                        rest);
     bool by_level = str_starts(rest, STR("level"));
     struct str suffix = by_level ? str_from(rest, strlen("level")) : rest;
     if (suffix.len && str_is_alnum(suffix.ptr[0]))

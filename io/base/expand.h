@@ -18,7 +18,7 @@
 #include "io/base/err.h"
 
 #define EXPAND_DEPTH_MAX 100
-#define EXPAND_STEPS_MAX 100000             /* references followed for one value */
+#define EXPAND_STEPS_MAX 100000               /* references followed for one value */
 #define EXPAND_BYTES_MAX (4U * 1024U * 1024U) /* of the result */
 
 struct expand {

@@ -115,7 +115,8 @@ static void write_chunk(struct chunk *c)
 static void report_dropped(size_t dropped)
 {
     char text[160];
-    int n = snprintf(text, sizeof text, "%zu log lines dropped: the log could not keep up", dropped);
+    int n =
+        snprintf(text, sizeof text, "%zu log lines dropped: the log could not keep up", dropped);
     log_sink_put(&lq.sink, clock_wall_us() / US_PER_S, LOG_LEVEL_WARNING, str_of(lq.name),
                  str_make(text, (size_t)n));
     log_sink_flush(&lq.sink);

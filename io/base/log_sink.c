@@ -23,10 +23,8 @@ static const struct {
     const char *label;
     int severity;
 } levels[] = {
-    [LOG_LEVEL_INFO] = {"", LOG_INFO},
-    [LOG_LEVEL_WARNING] = {"warning: ", LOG_WARNING},
-    [LOG_LEVEL_ERROR] = {"error: ", LOG_ERR},
-    [LOG_LEVEL_FATAL] = {"fatal: ", LOG_CRIT},
+    [LOG_LEVEL_INFO] = {"", LOG_INFO},         [LOG_LEVEL_WARNING] = {"warning: ", LOG_WARNING},
+    [LOG_LEVEL_ERROR] = {"error: ", LOG_ERR},  [LOG_LEVEL_FATAL] = {"fatal: ", LOG_CRIT},
     [LOG_LEVEL_PANIC] = {"panic: ", LOG_CRIT},
 };
 
@@ -67,8 +65,7 @@ void log_date(int64_t local_s, bool space_pad, char *out)
     int64_t day_of_era = day % 146097;
     int64_t year_of_era =
         (day_of_era - day_of_era / 1460 + day_of_era / 36524 - day_of_era / 146096) / 365;
-    int64_t day_of_year =
-        day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    int64_t day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     int64_t month_from_march = (5 * day_of_year + 2) / 153;
     int64_t mday = day_of_year - (153 * month_from_march + 2) / 5 + 1;
     int64_t month = (month_from_march + 2) % 12;
@@ -129,6 +126,8 @@ struct err *log_sink_open(struct log_sink *sink, const char *file, const char *h
 {
     *sink = (struct log_sink){.file = file, .facility = facility, .fd = -1, .pid = getpid()};
     (void)snprintf(sink->pid_text, sizeof sink->pid_text, "[%d]: ", sink->pid);
+    (void)snprintf(sink->panic_pri, sizeof sink->panic_pri, "<%d>",
+                   facility | levels[LOG_LEVEL_PANIC].severity);
     tzset();
     if (host && host[0])
         (void)str_copy(sink->host, sizeof sink->host, str_of(host));
@@ -179,7 +178,8 @@ static size_t write_all(int fd, const char *bytes, size_t n)
     return done;
 }
 
-/* Never lost silently: what the target does not take goes to stderr, with the reason once a minute. */
+/* Never lost silently: what the target does not take goes to stderr, with the reason once a minute.
+ */
 static void to_stderr(struct log_sink *sink, int number, const char *bytes, size_t n)
 {
     if (sink->date_s >= sink->retry_s) {
@@ -194,7 +194,8 @@ static void to_stderr(struct log_sink *sink, int number, const char *bytes, size
     (void)write_all(STDERR_FILENO, bytes, n);
 }
 
-static void send_syslog(struct log_sink *sink, enum log_level level, struct str tag, struct str text)
+static void send_syslog(struct log_sink *sink, enum log_level level, struct str tag,
+                        struct str text)
 {
     char line[SYSLOG_LINE];
     int n = snprintf(line, sizeof line, "<%d>%s %.*s[%d]: %s%.*s",
@@ -269,10 +270,7 @@ void log_sink_panic(const struct log_sink *sink, int64_t wall_s, const char *tag
     if (sink->fd < 0)
         return;
     log_date(wall_s + sink->gmtoff_s, syslog, date);
-    int priority = sink->facility | LOG_CRIT;
-    const char pri[] = {'<', (char)('0' + priority / 100), (char)('0' + priority / 10 % 10),
-                        (char)('0' + priority % 10), '>', '\0'};
-    const char *parts[] = {syslog ? pri : "",
+    const char *parts[] = {syslog ? sink->panic_pri : "",
                            date,
                            " ",
                            syslog ? "" : sink->host,

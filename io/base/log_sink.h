@@ -18,7 +18,8 @@ struct log_sink {
     char date[32];
     char host[65];
     int pid;
-    char pid_text[16]; /* "[123]: " */
+    char pid_text[16];  /* "[123]: " */
+    char panic_pri[16]; /* "<18>" */
 };
 
 /* host: its first label is shown; NULL = the machine's name. */

@@ -94,8 +94,8 @@ struct err *param_bool(const char *name, struct str text, bool *out)
 static int64_t bound(enum param_type type, const char *text)
 {
     int64_t value = 0;
-    bool good = type == PARAM_TIME ? time_of(str_of(text), 's', &value)
-                                   : str_i64(str_of(text), &value);
+    bool good =
+        type == PARAM_TIME ? time_of(str_of(text), 's', &value) : str_i64(str_of(text), &value);
     CHECK(good);
     return value;
 }

@@ -4,7 +4,8 @@
  *               / %xC2-DF UTF8-tail
  *               / %xE0 %xA0-BF UTF8-tail / %xE1-EC 2( UTF8-tail ) / %xED %x80-9F UTF8-tail
  *               / %xEE-EF 2( UTF8-tail )
- *               / %xF0 %x90-BF 2( UTF8-tail ) / %xF1-F3 3( UTF8-tail ) / %xF4 %x80-8F 2( UTF8-tail ) */
+ *               / %xF0 %x90-BF 2( UTF8-tail ) / %xF1-F3 3( UTF8-tail ) / %xF4 %x80-8F 2( UTF8-tail
+ * ) */
 #include "io/base/codec.h"
 
 static bool between(unsigned char c, unsigned low, unsigned high)
@@ -19,8 +20,10 @@ size_t utf8_char(struct str s)
         return 0;
     if (p[0] < 0x80)
         return 1;
-    size_t n = between(p[0], 0xc2, 0xdf) ? 2 : between(p[0], 0xe0, 0xef) ? 3
-             : between(p[0], 0xf0, 0xf4) ? 4 : 0;
+    size_t n = between(p[0], 0xc2, 0xdf)   ? 2
+               : between(p[0], 0xe0, 0xef) ? 3
+               : between(p[0], 0xf0, 0xf4) ? 4
+                                           : 0;
     if (n == 0 || s.len < n)
         return 0;
     /* The second byte keeps out overlong forms, surrogates and what is beyond U+10FFFF. */

@@ -57,7 +57,9 @@ static void a_read_past_the_end_is_bad_and_stays_bad(void **state)
     assert_true(r.bad);
     assert_int_equal(rd_u8(&r), 0);
     /* A length that promises more than there is. */
-    r = rd_of(str_make("\xff\xff\xff\xff" "ab", 6));
+    r = rd_of(str_make("\xff\xff\xff\xff"
+                       "ab",
+                       6));
     assert_int_equal(rd_lstr(&r).len, 0);
     assert_true(r.bad);
 }

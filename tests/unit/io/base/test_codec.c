@@ -13,9 +13,14 @@ static struct arena *a;
 static void base64_vectors_go_both_ways(void **state)
 {
     (void)state;
-    static const char *rows[][2] = {{"", ""},         {"f", "Zg=="},         {"fo", "Zm8="},
-                                    {"foo", "Zm9v"},  {"foob", "Zm9vYg=="},  {"fooba", "Zm9vYmE="},
-                                    {"foobar", "Zm9vYmFy"}, {"\xff\xfe\xfb", "//77"}};
+    static const char *rows[][2] = {{"", ""},
+                                    {"f", "Zg=="},
+                                    {"fo", "Zm8="},
+                                    {"foo", "Zm9v"},
+                                    {"foob", "Zm9vYg=="},
+                                    {"fooba", "Zm9vYmE="},
+                                    {"foobar", "Zm9vYmFy"},
+                                    {"\xff\xfe\xfb", "//77"}};
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         struct str out;
         assert_string_equal(base64_encode(a, str_of(rows[i][0])).ptr, rows[i][1]);
@@ -28,8 +33,8 @@ static void base64_vectors_go_both_ways(void **state)
 static void base64_refuses_what_is_not_the_one_text(void **state)
 {
     (void)state;
-    static const char *rows[] = {"Zg",   "Zg=",  "Zg==\n", "Z g=", "Zh==", "Zm9=", "====", "=",
-                                 "Z===", "Zg=x", "Zg==Zg==", "Zm-_", "Zm9vY"};
+    static const char *rows[] = {"Zg", "Zg=",  "Zg==\n", "Z g=",     "Zh==", "Zm9=", "====",
+                                 "=",  "Z===", "Zg=x",   "Zg==Zg==", "Zm-_", "Zm9vY"};
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         struct str out = STR("untouched");
         if (base64_decode(a, str_of(rows[i]), &out))
@@ -65,15 +70,17 @@ static void utf8_edges(void **state)
         {"a\xc3\xa4\xe2\x82\xac\xf0\x9f\x98\x80", true},
         {"\xc2\x80", true},
         {"\xdf\xbf\xe0\xa0\x80\xed\x9f\xbf\xee\x80\x80\xf0\x90\x80\x80\xf4\x8f\xbf\xbf", true},
-        {"\x80", false},                 /* tail alone */
-        {"\xc1\xbf", false},             /* overlong */
-        {"\xe0\x9f\xbf", false},         /* overlong */
-        {"\xf0\x8f\xbf\xbf", false},     /* overlong */
-        {"\xed\xa0\x80", false},         /* surrogate */
-        {"\xf4\x90\x80\x80", false},     /* beyond U+10FFFF */
+        {"\x80", false},             /* tail alone */
+        {"\xc1\xbf", false},         /* overlong */
+        {"\xe0\x9f\xbf", false},     /* overlong */
+        {"\xf0\x8f\xbf\xbf", false}, /* overlong */
+        {"\xed\xa0\x80", false},     /* surrogate */
+        {"\xf4\x90\x80\x80", false}, /* beyond U+10FFFF */
         {"\xf5\x80\x80\x80", false},
-        {"\xe2\x82", false},             /* cut */
-        {"\xe2\x82" "a", false},
+        {"\xe2\x82", false}, /* cut */
+        {"\xe2\x82"
+         "a",
+         false},
         {"\xff", false},
     };
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++)
@@ -86,12 +93,16 @@ static void idna(void **state)
 {
     (void)state;
     struct str out = STR("untouched");
-    assert_true(idna_to_ascii(a, STR("b\xc3\xbc" "cher.example"), &out));
+    assert_true(idna_to_ascii(a,
+                              STR("b\xc3\xbc"
+                                  "cher.example"),
+                              &out));
     assert_string_equal(out.ptr, "xn--bcher-kva.example");
     assert_true(idna_to_ascii(a, STR("_dmarc.Example.com"), &out));
     assert_string_equal(out.ptr, "_dmarc.Example.com");
     assert_true(idna_to_utf8(a, STR("xn--bcher-kva.example"), &out));
-    assert_string_equal(out.ptr, "b\xc3\xbc" "cher.example");
+    assert_string_equal(out.ptr, "b\xc3\xbc"
+                                 "cher.example");
     out = STR("untouched");
     assert_false(idna_to_ascii(a, STR("\xff.example"), &out));
     assert_false(idna_to_ascii(a, str_make("\xc3\xa4\0x", 4), &out));

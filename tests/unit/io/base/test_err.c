@@ -25,10 +25,17 @@ static void kinds_follow_the_number(void **state)
     static const struct {
         int number;
         enum err_kind kind;
-    } rows[] = {{EDQUOT, ERR_FULL},      {ECANCELED, ERR_CANCELED}, {ETIMEDOUT, ERR_TIMEOUT},
-                {ETIME, ERR_TIMEOUT},    {ENOENT, ERR_NOTFOUND},    {EACCES, ERR_REFUSED},
-                {EPERM, ERR_REFUSED},    {ECONNRESET, ERR_CLOSED},  {EPIPE, ERR_CLOSED},
-                {ECONNREFUSED, ERR_IO},  {EIO, ERR_IO}};
+    } rows[] = {{EDQUOT, ERR_FULL},
+                {ECANCELED, ERR_CANCELED},
+                {ETIMEDOUT, ERR_TIMEOUT},
+                {ETIME, ERR_TIMEOUT},
+                {ENOENT, ERR_NOTFOUND},
+                {EACCES, ERR_REFUSED},
+                {EPERM, ERR_REFUSED},
+                {ECONNRESET, ERR_CLOSED},
+                {EPIPE, ERR_CLOSED},
+                {ECONNREFUSED, ERR_IO},
+                {EIO, ERR_IO}};
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++)
         assert_int_equal(err_errno(rows[i].number, "x")->kind, rows[i].kind);
 }

@@ -50,7 +50,7 @@ static const struct {
     {"${unknown?a}|${unknown:b}|$unknown|", "|b||"},
     {"$n1full|${n1}full", "|5full"},
     {"${indirect?x}|${indirect:y}|$indirect|", "x|||"}, /* its own text is not empty */
-    {"${{a}=={a}?{b}:{${}}}|", "b|"}, /* the branch not taken is not read */
+    {"${{a}=={a}?{b}:{${}}}|", "b|"},                   /* the branch not taken is not read */
     {"${{a} == {a} ? x : y}|", " x : y|"},
     {"${stress:x?y}", "x?y"},
     {"${full?a$$b}", "a$b"},
@@ -86,8 +86,8 @@ static unsigned unknown_names;
 static bool lookup(void *ctx, struct str name, struct str *value_out)
 {
     static const char *names[][2] = {
-        {"full", "abc"},     {"n1", "5"},         {"stress", ""},      {"indirect", "$nope"},
-        {"loop", "x$loop"}, {"ping", "${pong}"}, {"pong", "${ping}"}, 
+        {"full", "abc"},    {"n1", "5"},         {"stress", ""},      {"indirect", "$nope"},
+        {"loop", "x$loop"}, {"ping", "${pong}"}, {"pong", "${ping}"},
     };
     (void)ctx;
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
@@ -99,8 +99,8 @@ static bool lookup(void *ctx, struct str name, struct str *value_out)
     /* dN = "$dN-1$dN-1": a short text that would double eighty times. */
     uint64_t n;
     if (name.ptr && name.len > 1 && name.ptr[0] == 'd' && str_u64(str_from(name, 1), &n) && n) {
-        *value_out = arena_printf(a, "$d%llu$d%llu", (unsigned long long)n - 1,
-                                  (unsigned long long)n - 1);
+        *value_out =
+            arena_printf(a, "$d%llu$d%llu", (unsigned long long)n - 1, (unsigned long long)n - 1);
         return true;
     }
     return false;

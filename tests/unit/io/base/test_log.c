@@ -151,7 +151,7 @@ static void beyond_the_queue_lines_are_dropped_counted_and_told(void **state)
     /* Read all, so that log_stop can end. */
     pid_t reader = fork();
     if (reader == 0) {
-        char bytes[4096];
+        char bytes[2048];
         bool told = false;
         struct buf all = {0};
         for (ssize_t n; (n = read(ends[0], bytes, sizeof bytes)) > 0;)

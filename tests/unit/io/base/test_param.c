@@ -15,12 +15,28 @@ static void times(void **state)
         char unit;
         int64_t want; /* -1 = refused */
     } rows[] = {
-        {"300s", 's', 300},  {"5m", 's', 300},      {" 5m ", 's', 300}, {"7", 'd', 604800},
-        {"7d", 's', 604800}, {"1w", 's', 604800},   {"0", 's', 0},      {"+5s", 's', 5},
-        {"2h", 's', 7200},   {"5min", 's', 300},    {"2147483647", 's', INT32_MAX},
-        {"5x", 's', -1},     {"x", 's', -1},        {"", 's', -1},      {"-1", 's', -1},
-        {"5 m", 's', -1},    {"5M", 's', -1},       {"0x10", 's', -1},  {"1.5h", 's', -1},
-        {"4000w", 's', -1},  {"2147483648", 's', -1}, {"+", 's', -1},
+        {"300s", 's', 300},
+        {"5m", 's', 300},
+        {" 5m ", 's', 300},
+        {"7", 'd', 604800},
+        {"7d", 's', 604800},
+        {"1w", 's', 604800},
+        {"0", 's', 0},
+        {"+5s", 's', 5},
+        {"2h", 's', 7200},
+        {"5min", 's', 300},
+        {"2147483647", 's', INT32_MAX},
+        {"5x", 's', -1},
+        {"x", 's', -1},
+        {"", 's', -1},
+        {"-1", 's', -1},
+        {"5 m", 's', -1},
+        {"5M", 's', -1},
+        {"0x10", 's', -1},
+        {"1.5h", 's', -1},
+        {"4000w", 's', -1},
+        {"2147483648", 's', -1},
+        {"+", 's', -1},
         {"300000000000000000000", 's', -1},
     };
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
@@ -78,8 +94,9 @@ static void ranges(void **state)
                         "invalid x parameter value 11 > 10");
     assert_string_equal(param_range("max_idle", PARAM_TIME, 0, "1s", "")->text,
                         "invalid max_idle: 0 (min 1)");
-    assert_string_equal(param_range("maximal_queue_lifetime", PARAM_TIME, 8640001, "", "100d")->text,
-                        "invalid maximal_queue_lifetime: 8640001 (max 8640000)");
+    assert_string_equal(
+        param_range("maximal_queue_lifetime", PARAM_TIME, 8640001, "", "100d")->text,
+        "invalid maximal_queue_lifetime: 8640001 (max 8640000)");
 }
 
 int main(void)

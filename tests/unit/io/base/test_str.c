@@ -102,8 +102,10 @@ static void copies_cut_to_fit(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(compares), cmocka_unit_test(finds),
-        cmocka_unit_test(tokens),   cmocka_unit_test(numbers),
+        cmocka_unit_test(compares),
+        cmocka_unit_test(finds),
+        cmocka_unit_test(tokens),
+        cmocka_unit_test(numbers),
         cmocka_unit_test(copies_cut_to_fit),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
