@@ -9,7 +9,7 @@ import re
 
 _LINE = re.compile(r"^(?P<when>\w{3} [ \d]\d \d\d:\d\d:\d\d|\d{4}-\d\d-\d\dT\S+) (?P<host>\S+) "
                    r"(?P<tag>[^\s\[]+)\[(?P<pid>\d+)\]: (?P<text>.*)$")
-_DATE = re.compile(r"\b(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun), [ \d]?\d \w{3} \d{4} \d\d:\d\d:\d\d "
+_DATE = re.compile(r"(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun), [ \d]?\d \w{3} \d{4} \d\d:\d\d:\d\d "
                    r"[+-]\d{4}(?: \([^)]*\))?")
 _WHEN = re.compile(r"\b(?:(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun) )?"
                    r"(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec) [ \d]\d \d\d:\d\d:\d\d"
@@ -65,12 +65,18 @@ class Normal:
         text = re.sub(r"<ID>\.\d{10}/", "<ID>.<SECONDS>/", text)
         text = re.sub(r"delay=[\d.]+, delays=[\d./]+", "delay=<D>, delays=<D>", text)
         text = re.sub(r"(?<=[ (])size=\d+", "size=<N>", text)
+        text = re.sub(r"message size \d+ exceeds", "message size <N> exceeds", text)
         text = re.sub(r" conn_use=\d+,", "", text)
         text = re.sub(r"\b(process id|pid) \d+", r"\1 <PID>", text)
         return text
 
     def lines(self, lines):
         return [self.text(line) for line in lines]
+
+    def log(self, lines):
+        """Log lines: an overlong one is cut near 2048 bytes, at a place that depends on delays."""
+        return sorted(line if len(line) < 1700 else line[:1700] + "<CUT>"
+                      for line in self.lines(lines))
 
     def content(self, data):
         """Message bytes as text lines; bytes beyond ASCII and line ends stay visible."""

@@ -191,7 +191,7 @@ def play(side, one):
     since = server.log_size()
     transcript = run_script(server.ports[one.service], one.steps, source=one.source,
                             timeout=one.timeout)
-    session = session_log(server, since)
+    session = session_log(server, since) if one.log else []
     ids = re.findall(r"queued as ([0-9A-Za-z]+)", "\n".join(transcript))
     result, parts = {}, []
     if one.delivered and ids:
@@ -201,7 +201,7 @@ def play(side, one):
     if one.log:
         result["session log"] = normal.lines(session)
     for number, (log, mails) in enumerate(parts, 1):
-        result["log of message %d" % number] = sorted(normal.lines(log))
+        result["log of message %d" % number] = normal.log(log)
         result["delivery of message %d" % number] = [
             line for mail in mails for line in delivered_lines(normal, mail)]
     return result
