@@ -10,6 +10,7 @@
 #include "io/base/check.h"
 #include "io/base/list.h"
 #include "io/fiber/fiber.h"
+#include "io/fiber/memcheck.h"
 #include "io/ring/private.h"
 
 struct io_op {
@@ -93,6 +94,7 @@ struct err *io_recv(int fd, void *bytes, size_t n, int64_t deadline_ns, size_t *
     if (fiber_self() == NULL) {
         res = PLAIN(recv(fd, bytes, io_part(n), 0));
     } else {
+        memcheck_lend(bytes, n);
         struct ring_call call = {.code = RING_RECV, .fd = fd, .ptr = bytes, .n = n};
         struct err *e = io_run_ready(&call, POLLIN, deadline_ns, &res);
         if (e != NULL)
@@ -100,6 +102,7 @@ struct err *io_recv(int fd, void *bytes, size_t n, int64_t deadline_ns, size_t *
     }
     if (res < 0)
         return err_errno(-res, "recv");
+    memcheck_filled(bytes, (size_t)res);
     *n_out = (size_t)res;
     return NULL;
 }
@@ -113,6 +116,7 @@ struct err *io_send(int fd, const void *bytes, size_t n, int64_t deadline_ns)
             res = PLAIN(send(fd, at, io_part(n), MSG_NOSIGNAL));
         } else {
             /* MSG_WAITALL: the kernel goes on after a short send by itself. */
+            memcheck_lend(at, n);
             struct ring_call call = {.code = RING_SEND,
                                      .fd = fd,
                                      .ptr = at,
@@ -146,6 +150,8 @@ static void iov_eat(struct iovec **iov, int *iovs, size_t n)
 struct err *io_sendv(int fd, struct iovec *iov, int iovs, int64_t deadline_ns)
 {
     iov_eat(&iov, &iovs, 0);
+    for (int i = 0; i < iovs; i++)
+        memcheck_lend(iov[i].iov_base, iov[i].iov_len);
     while (iovs > 0) {
         int res, count = iovs < 1024 ? iovs : 1024; /* UIO_MAXIOV */
         struct msghdr msg = {.msg_iov = iov, .msg_iovlen = (size_t)count};
@@ -191,6 +197,7 @@ struct err *io_accept(int fd, struct sockaddr_storage *peer_out, int64_t deadlin
         return err_in(e, "accept");
     if (res < 0)
         return err_errno(-res, "accept");
+    memcheck_filled(&peer, sizeof peer);
     if (peer_out != NULL)
         *peer_out = peer;
     *fd_out = res;
@@ -236,6 +243,7 @@ static int plain_pwrite(int fd, const void *bytes, size_t n, uint64_t at)
 struct err *io_pread(int fd, void *bytes, size_t n, uint64_t at, size_t *n_out)
 {
     size_t got = 0;
+    memcheck_lend(bytes, n);
     while (got < n) {
         uint64_t from = at == IO_STREAM ? at : at + got;
         char *to = (char *)bytes + got;
@@ -251,6 +259,7 @@ struct err *io_pread(int fd, void *bytes, size_t n, uint64_t at, size_t *n_out)
         }
         if (res < 0)
             return err_errno(-res, "read");
+        memcheck_filled(to, (size_t)res);
         got += (size_t)res;
         if (res == 0 || at == IO_STREAM)
             break;
@@ -262,6 +271,7 @@ struct err *io_pread(int fd, void *bytes, size_t n, uint64_t at, size_t *n_out)
 struct err *io_pwrite(int fd, const void *bytes, size_t n, uint64_t at)
 {
     size_t put = 0;
+    memcheck_lend(bytes, n);
     while (put < n) {
         uint64_t to = at == IO_STREAM ? at : at + put;
         const char *from = (const char *)bytes + put;

@@ -5,6 +5,7 @@
 #include "io/base/clock.h"
 #include "io/base/mem.h"
 #include "io/base/metric.h"
+#include "io/fiber/memcheck.h"
 #include "io/ring/private.h"
 
 /* user_data is the address of a ring_op, which is aligned; the low bits tell the rest apart. */
@@ -227,6 +228,7 @@ void ring_cancel(struct ring_op *op)
 
 void ring_pwrite(struct ring_op *op, int fd, const void *bytes, size_t n, uint64_t at)
 {
+    memcheck_lend(bytes, n);
     ring_start(op,
                &(struct ring_call){.code = RING_WRITE, .fd = fd, .ptr = bytes, .n = n, .at = at});
 }

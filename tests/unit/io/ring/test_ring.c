@@ -254,6 +254,34 @@ ROW(a_socket_in_non_blocking_mode_waits_all_the_same)
     OK(io_close(pipes[0]));
 }
 
+#if defined(__SANITIZE_ADDRESS__)
+static void recv_beyond_its_buffer(void *arg)
+{
+    int *fds = arg;
+    char *bytes = mem_alloc(8);
+    size_t n;
+    assert_non_null(freopen("/dev/null", "w", stderr));
+    (void)!io_recv(fds[0], bytes, 9, clock_in_ms(1), &n);
+}
+/* The tool itself cannot see what the kernel writes through a ring. */
+static void a_buffer_that_is_too_short_is_caught_before_the_kernel_writes(void **state)
+{
+    (void)state;
+    int fds[2], status;
+    sockets(fds);
+    pid_t pid = fork();
+    assert_true(pid >= 0);
+    if (pid == 0) {
+        (void)!worker_run_here(NULL, recv_beyond_its_buffer, fds);
+        _exit(0);
+    }
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_true(WIFSIGNALED(status) || WEXITSTATUS(status) != 0);
+    close(fds[0]);
+    close(fds[1]);
+}
+#endif
+
 struct connecting {
     struct sockaddr_in sa;
     int fd;
@@ -488,6 +516,9 @@ int main(void)
         cmocka_unit_test(send_and_sendv_send_all_of_it),
         cmocka_unit_test(send_to_a_peer_that_does_not_read_times_out),
         cmocka_unit_test(a_socket_in_non_blocking_mode_waits_all_the_same),
+#if defined(__SANITIZE_ADDRESS__)
+        cmocka_unit_test(a_buffer_that_is_too_short_is_caught_before_the_kernel_writes),
+#endif
         cmocka_unit_test(connect_and_accept_meet),
         cmocka_unit_test(poll_tells_what_is_ready),
         cmocka_unit_test(files_are_written_read_and_renamed_in_a_fiber),
