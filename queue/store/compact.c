@@ -1,0 +1,182 @@
+/* Compaction: what lives in the oldest segment is written again at the head of the log, with its present
+ * state, and the index rows follow once the copies are safe; then the segment is freed like any other. */
+#include "io/base/check.h"
+#include "io/base/log.h"
+#include "io/base/mem.h"
+#include "queue/store/private.h"
+
+#include <stdio.h>
+
+enum { COPIES_SYNC_BYTES = 1 << 20, WALK_ROWS = 256 };
+
+struct copy {
+    struct log_entry entry;
+    struct message *m;
+    struct copy *next;
+};
+
+struct compaction {
+    struct store *store;
+    uint64_t epoch;
+    struct copy *copies;
+    size_t bytes; /* since the last sync */
+};
+
+bool space_wants_compaction(struct store *s)
+{
+    bool wants = false;
+    pthread_mutex_lock(&s->lock);
+    uint64_t live = s->rows_bytes + atomic_load(&s->young_bytes);
+    uint64_t whole = s->segment_count * s->segment_bytes;
+    if (s->segment_count > 1 && whole > 2 * live + SEGMENTS_FLOOR * s->segment_bytes) {
+        const struct segment *oldest = CONTAINER(s->segments.next, struct segment, link);
+        wants = oldest->rows_bytes != 0 && oldest->epoch < s->covered >> 32;
+    }
+    pthread_mutex_unlock(&s->lock);
+    return wants;
+}
+
+/* The copies are safe: from now on the messages lie there. One that was removed meanwhile has its
+ * REMOVE behind the copy. */
+static struct err *settle(struct compaction *c)
+{
+    struct store *s = c->store;
+    struct err *e = log_sync(&s->log);
+    while (c->copies != NULL) {
+        struct copy *k = c->copies;
+        c->copies = k->next;
+        if (k->entry.failed && e == NULL)
+            e = err_new(k->entry.kind, k->entry.code, "%s", k->entry.why);
+        if (!k->entry.failed && !k->m->dead) {
+            pthread_mutex_lock(&s->lock);
+            k->m->pub.place.epoch = k->entry.epoch;
+            k->m->pub.place.at = k->entry.at;
+            k->m->pub.place.length = k->entry.length;
+            pthread_mutex_unlock(&s->lock);
+            store_set_dirty(k->m);
+        }
+        qmsg_unref(&k->m->pub);
+        mem_free(k);
+    }
+    c->bytes = 0;
+    return e;
+}
+
+static void copy_out(struct compaction *c, struct message *m, const struct message_body *old)
+{
+    struct copy *k = MEM_NEW(struct copy);
+    struct buf first = {0};
+    struct message_body body = {.bits = BODY_COPY | (m->pub.place.spilled ? BODY_SPILLED : 0),
+                                .flags = m->flags,
+                                .due_us = m->due_us,
+                                .content_size = old->content_size,
+                                .content_sum = old->content_sum};
+    message_pack(&body, m->pub.env, &first);
+    struct record r = {.type = RECORD_MESSAGE,
+                       .seq = m->pub.seq,
+                       .first = buf_str(&first),
+                       .rest = old->content};
+    record_sum(&r);
+    k->m = m;
+    k->next = c->copies;
+    c->copies = k;
+    c->bytes += record_bytes(&r);
+    log_append(&c->store->log, &r, &k->entry);
+    buf_fini(&first);
+}
+
+static struct err *copy_if_live(struct compaction *c, const struct scan_item *item)
+{
+    struct qmsg *pub = NULL;
+    struct message_body body;
+    struct err *e = store_get(c->store, item->head.seq, &pub);
+    if (e != NULL || pub == NULL)
+        return e;
+    struct message *m = message_of(pub);
+    if (pub->place.epoch != c->epoch || pub->place.at != item->at || m->stage != STAGE_INDEXED) {
+        qmsg_unref(pub);
+        return NULL;
+    }
+    if (!message_unpack(&item->head, item->bytes, &body) ||
+        (!pub->place.spilled && content_sum(body.content) != body.content_sum)) {
+        store_quarantine(pub, "checksum");
+        qmsg_unref(pub);
+        return NULL;
+    }
+    copy_out(c, m, &body); /* has the reference now */
+    return c->bytes >= COPIES_SYNC_BYTES ? settle(c) : NULL;
+}
+
+static struct err *copy_all(struct compaction *c, struct str bytes)
+{
+    struct segment_scan scan;
+    struct scan_item item;
+    struct err *e = NULL;
+    segment_scan_init(&scan, bytes, BLOCK, c->epoch, c->store->secret);
+    while (e == NULL && segment_scan_next(&scan, &item)) {
+        if (item.kind == SCAN_RECORD && item.head.type == RECORD_MESSAGE)
+            e = copy_if_live(c, &item);
+    }
+    struct err *settled = settle(c);
+    return e != NULL ? e : settled;
+}
+
+/* Rows that still point into the segment though all of it was copied: their records are damaged. Rare,
+ * so a walk over the whole index is fine. */
+static struct err *give_up_lost(struct store *s, uint64_t epoch)
+{
+    struct index_row *rows = mem_alloc(WALK_ROWS * sizeof *rows);
+    struct arena *a = arena_new(0, 0);
+    uint64_t after = 0;
+    size_t n = WALK_ROWS;
+    struct err *e = NULL;
+    while (e == NULL && n == WALK_ROWS) {
+        arena_reset(a);
+        e = index_walk(s->index, after, a, rows, WALK_ROWS, &n);
+        for (size_t i = 0; e == NULL && i < n; i++) {
+            struct qmsg *m = NULL;
+            after = rows[i].seq;
+            if (rows[i].place.epoch != epoch)
+                continue;
+            e = store_get(s, rows[i].seq, &m);
+            if (m != NULL && m->place.epoch == epoch)
+                store_quarantine(m, "no whole record in the log");
+            qmsg_unref(m);
+        }
+    }
+    arena_free(a);
+    mem_free(rows);
+    return e;
+}
+
+static uint64_t rows_left(struct store *s, uint64_t epoch)
+{
+    pthread_mutex_lock(&s->lock);
+    const struct segment *g = umap_get(&s->by_epoch, epoch);
+    uint64_t bytes = g != NULL ? g->rows_bytes : 0;
+    pthread_mutex_unlock(&s->lock);
+    return bytes;
+}
+
+struct err *space_compact(struct store *s)
+{
+    char name[SEGMENT_NAME_MAX];
+    struct buf bytes = {0};
+    pthread_mutex_lock(&s->lock);
+    struct compaction c = {.store = s,
+                           .epoch = CONTAINER(s->segments.next, struct segment, link)->epoch};
+    pthread_mutex_unlock(&s->lock);
+    if (!segment_pin(s, c.epoch, name))
+        return NULL;
+    struct err *e = segment_read(s, name, BLOCK, &bytes);
+    if (e == NULL)
+        e = copy_all(&c, buf_str(&bytes));
+    segment_unpin(s, c.epoch);
+    buf_fini(&bytes);
+    if (e == NULL)
+        e = keeper_round(s, s->index_delay_ms);
+    if (e == NULL && rows_left(s, c.epoch) != 0)
+        e = give_up_lost(s, c.epoch);
+    space_free(s);
+    return e != NULL ? err_in(e, "compact %s", name) : NULL;
+}

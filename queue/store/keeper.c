@@ -1,0 +1,323 @@
+/* The keeper: a fiber on the scheduler's worker that brings the index up to date about once a second,
+ * frees and prepares segments, and compacts. */
+#include "io/base/check.h"
+#include "io/base/log.h"
+#include "io/base/mem.h"
+#include "io/ring/ring.h"
+#include "queue/store/private.h"
+
+enum { ROWS_AT_ONCE = 1000, WARN_EVERY_S = 60, COVER_STEP = 8 << 20 };
+
+/* One index round. First, in one breath, what is to be written is taken off the lists and the position
+ * is noted up to which these lists (and the index as it is) tell all: the end of the safe log, or the
+ * first young message that is left out. Then the log is synced, then rows are written: so a row tells
+ * only of records that are safe. The position goes in with the last rows; what was appended after it was
+ * noted is replayed after a crash, whether or not a row has it already. Rows that could not be written go
+ * back where they were. */
+struct round {
+    struct store *store;
+    struct list young, dirty;
+    struct buf dead;    /* u64 each */
+    struct buf unlinks; /* u64 each */
+    uint64_t covered;
+    struct list put;    /* young, then dirty ones of the open transaction */
+    struct list put_dirty;
+    size_t dead_at, dead_to;
+    struct buf packed;
+};
+
+static void splice_front(struct list *to, struct list *from)
+{
+    if (list_empty(from))
+        return;
+    from->prev->next = to->next;
+    to->next->prev = from->prev;
+    to->next = from->next;
+    from->next->prev = to;
+    list_init(from);
+}
+
+/* Only what is safe already: another thread may still take back what is not. */
+static void take_young(struct round *r, int64_t born_before_ns)
+{
+    struct log *l = &r->store->log;
+    pthread_mutex_lock(&l->lock);
+    LIST_EACH_SAFE(&l->young, node)
+    {
+        struct message *m = CONTAINER(node, struct message, link);
+        if (m->batch_pos == 0 || m->batch_pos >= l->durable || m->born_ns > born_before_ns)
+            break;
+        list_remove(node);
+        list_push_back(&r->young, node);
+        m->stage = STAGE_ROUND;
+    }
+    r->covered = l->durable;
+    if (!list_empty(&l->young)) {
+        const struct message *m = CONTAINER(l->young.next, struct message, link);
+        if (m->batch_pos != 0 && m->batch_pos < r->covered)
+            r->covered = m->batch_pos;
+    }
+    pthread_mutex_unlock(&l->lock);
+}
+
+static void round_take(struct round *r, int64_t born_before_ns)
+{
+    struct store *s = r->store;
+    size_t at = 0;
+    uint64_t seq;
+    void *value;
+    list_init(&r->young);
+    list_init(&r->dirty);
+    list_init(&r->put);
+    list_init(&r->put_dirty);
+    take_young(r, born_before_ns);
+    splice_front(&r->dirty, &s->dirty);
+    while (umap_next(&s->dead, &at, &seq, &value))
+        buf_add(&r->dead, &seq, sizeof seq);
+    r->unlinks = s->unlinks;
+    s->unlinks = (struct buf){0};
+}
+
+static void put_back(struct round *r)
+{
+    struct store *s = r->store;
+    splice_front(&r->young, &r->put);
+    splice_front(&r->dirty, &r->put_dirty);
+    /* Those that were removed meanwhile have left the account; nothing waits for them. */
+    LIST_EACH_SAFE(&r->young, node)
+    {
+        struct message *m = CONTAINER(node, struct message, link);
+        if (m->dead) {
+            list_remove(node);
+            qmsg_unref(&m->pub);
+        } else {
+            m->stage = STAGE_YOUNG;
+        }
+    }
+    pthread_mutex_lock(&s->log.lock);
+    splice_front(&s->log.young, &r->young);
+    pthread_mutex_unlock(&s->log.lock);
+    splice_front(&s->dirty, &r->dirty);
+    buf_add(&s->unlinks, r->unlinks.ptr, r->unlinks.len);
+}
+
+static struct err *put_row(struct round *r, struct message *m)
+{
+    buf_reset(&r->packed);
+    envelope_pack(m->pub.env, &r->packed);
+    struct index_row row = {.seq = m->pub.seq,
+                            .flags = m->flags,
+                            .due_us = m->due_us,
+                            .place = m->pub.place,
+                            .envelope = buf_str(&r->packed)};
+    return index_put(r->store->index, &row);
+}
+
+static struct err *put_some(struct round *r)
+{
+    struct err *e = NULL;
+    struct list *node;
+    size_t n = 0;
+    for (; e == NULL && n < ROWS_AT_ONCE && (node = list_pop_front(&r->young)) != NULL; n++) {
+        struct message *m = CONTAINER(node, struct message, link);
+        list_push_back(&r->put, node);
+        if (!m->dead)
+            e = put_row(r, m);
+    }
+    for (; e == NULL && n < ROWS_AT_ONCE && (node = list_pop_front(&r->dirty)) != NULL; n++) {
+        struct message *m = CONTAINER(node, struct message, dirty_link);
+        list_push_back(&r->put_dirty, node);
+        if (!m->dead)
+            e = put_row(r, m);
+    }
+    size_t dead = r->dead.len / sizeof(uint64_t);
+    for (r->dead_to = r->dead_at; e == NULL && n < ROWS_AT_ONCE && r->dead_to < dead; n++) {
+        uint64_t seq;
+        memcpy(&seq, r->dead.ptr + r->dead_to * sizeof seq, sizeof seq);
+        r->dead_to++;
+        e = index_del(r->store->index, seq);
+    }
+    return e;
+}
+
+/* The transaction is committed. */
+static void put_done(struct round *r)
+{
+    struct list *node;
+    while ((node = list_pop_front(&r->put)) != NULL) {
+        struct message *m = CONTAINER(node, struct message, link);
+        if (!m->dead) {
+            m->stage = STAGE_INDEXED;
+            atomic_fetch_sub_explicit(&r->store->young_bytes, m->pub.place.length,
+                                      memory_order_relaxed);
+        }
+        qmsg_unref(&m->pub);
+    }
+    while ((node = list_pop_front(&r->put_dirty)) != NULL) {
+        struct message *m = CONTAINER(node, struct message, dirty_link);
+        m->dirty = false;
+        qmsg_unref(&m->pub);
+    }
+    for (; r->dead_at < r->dead_to; r->dead_at++) {
+        uint64_t seq;
+        memcpy(&seq, r->dead.ptr + r->dead_at * sizeof seq, sizeof seq);
+        (void)umap_del(&r->store->dead, seq);
+    }
+}
+
+static bool all_put(const struct round *r)
+{
+    return list_empty(&r->young) && list_empty(&r->dirty) &&
+           r->dead_to * sizeof(uint64_t) == r->dead.len;
+}
+
+static struct err *write_rows(struct round *r)
+{
+    struct index *x = r->store->index;
+    bool last = false;
+    while (!last) {
+        struct err *e = index_begin(x);
+        if (e != NULL)
+            return e;
+        e = put_some(r);
+        last = e == NULL && all_put(r);
+        if (last) {
+            e = index_set(x, INDEX_COVERED, r->covered);
+            if (e == NULL)
+                e = index_set(x, INDEX_NEXT_SEQ, atomic_load(&r->store->next_seq));
+        }
+        if (e != NULL)
+            index_abort(x);
+        else
+            e = index_commit(x);
+        if (e != NULL)
+            return e;
+        put_done(r);
+        if (!last)
+            fiber_yield();
+    }
+    r->store->covered = r->covered;
+    return NULL;
+}
+
+/* Their REMOVE records are safe now. */
+static void unlink_spilled(struct round *r)
+{
+    for (size_t at = 0; at < r->unlinks.len; at += sizeof(uint64_t)) {
+        uint64_t seq;
+        char name[24];
+        memcpy(&seq, r->unlinks.ptr + at, sizeof seq);
+        message_name(seq, name);
+        struct err *e = io_unlinkat(r->store->content_dir_fd, name, 0);
+        if (e != NULL && e->kind != ERR_NOTFOUND)
+            log_warning("queue", "%s", e->text);
+    }
+    buf_reset(&r->unlinks);
+}
+
+static bool worth_it(const struct round *r)
+{
+    uint64_t old = r->store->covered;
+    return !list_empty(&r->young) || !list_empty(&r->dirty) || r->dead.len != 0 ||
+           r->covered >> 32 != old >> 32 || r->covered - old >= COVER_STEP || r->store->stopping;
+}
+
+struct err *keeper_round(struct store *s, int64_t min_age_ms)
+{
+    struct round r = {.store = s};
+    fiber_shield_begin();
+    struct err *e = sem_take(&s->round, DEADLINE_NEVER);
+    CHECK(e == NULL);
+    s->round_ns = clock_mono_ns();
+    round_take(&r, s->round_ns - min_age_ms * NS_PER_MS);
+    e = log_sync(&s->log);
+    if (e == NULL) {
+        unlink_spilled(&r);
+        if (worth_it(&r))
+            e = write_rows(&r);
+    }
+    if (e != NULL)
+        put_back(&r);
+    buf_fini(&r.dead);
+    buf_fini(&r.unlinks);
+    buf_fini(&r.packed);
+    sem_give(&s->round);
+    fiber_shield_end();
+    return e;
+}
+
+/* --- the fiber */
+
+static void wake_arrived(struct mbox_msg *m)
+{
+    struct store *s = CONTAINER(m, struct store, wake_msg);
+    atomic_store(&s->wake_posted, false);
+    event_set(&s->keeper_wanted);
+}
+
+void keeper_wake(struct store *s)
+{
+    if (!atomic_exchange(&s->wake_posted, true)) {
+        s->wake_msg.fn = wake_arrived;
+        worker_post(s->home, &s->wake_msg);
+    }
+}
+
+static bool spares_short(struct store *s)
+{
+    pthread_mutex_lock(&s->lock);
+    bool is = s->spare_count + s->raw_count < SPARES_WANTED && s->segment_count > 1;
+    pthread_mutex_unlock(&s->lock);
+    return is;
+}
+
+static struct err *keep(struct store *s)
+{
+    struct err *e = NULL;
+    bool more = true;
+    if (spares_short(s) || clock_mono_ns() - s->round_ns >= s->index_delay_ms * NS_PER_MS)
+        e = keeper_round(s, s->index_delay_ms);
+    space_free(s);
+    while (e == NULL && more && !s->stopping)
+        e = space_prepare(s, &more);
+    if (e == NULL && !s->stopping && space_wants_compaction(s))
+        e = space_compact(s);
+    return e;
+}
+
+static void keeper(void *arg)
+{
+    struct store *s = arg;
+    fiber_shield_begin();
+    while (!s->stopping) {
+        struct err *e = keep(s);
+        if (e != NULL && (s->warned_ns == 0 || clock_mono_ns() - s->warned_ns > WARN_EVERY_S * NS_PER_S)) {
+            s->warned_ns = clock_mono_ns();
+            log_warning("queue", "keeping the queue's index and log in order: %s", e->text);
+        }
+        if (s->stopping)
+            break;
+        e = event_wait(&s->keeper_wanted, clock_in_ms(s->index_delay_ms));
+        event_clear(&s->keeper_wanted);
+    }
+    fiber_shield_end();
+    event_set(&s->keeper_gone);
+}
+
+void keeper_start(struct store *s)
+{
+    event_init(&s->keeper_wanted);
+    event_init(&s->keeper_gone);
+    s->round_ns = clock_mono_ns();
+    worker_spawn(s->home, "queue-keeper", keeper, s);
+}
+
+void keeper_stop(struct store *s)
+{
+    s->stopping = true;
+    event_set(&s->keeper_wanted);
+    fiber_shield_begin();
+    struct err *e = event_wait(&s->keeper_gone, DEADLINE_NEVER);
+    fiber_shield_end();
+    CHECK(e == NULL);
+}

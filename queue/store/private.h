@@ -1,0 +1,167 @@
+/* What the files of store/ share. Locks, in the order they may be taken: log.lock, then store.lock.
+ * Both are held for copies and list work only, never across a yield or a system call. */
+#ifndef QUEUE_STORE_PRIVATE_H
+#define QUEUE_STORE_PRIVATE_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include "io/base/hash.h"
+#include "io/fiber/wait.h"
+#include "io/kv/kv.h"
+#include "queue/store/index.h"
+#include "queue/store/segment.h"
+#include "queue/store/writer.h"
+
+enum { MESSAGE_MAGIC = 0x4d736731, STORE_MAGIC = 0x53746f31 };
+enum { FIRST_SEQ = 0x10000 }; /* ids look like Postfix's from the first one on */
+
+/* Bytes of a fresh message's content, as they came. */
+struct content {
+    _Atomic uint32_t refs;
+    struct store *store;
+    struct buf bytes;
+};
+
+/* Where a message stands on its way to the index; the scheduler thread moves it.
+ *
+ *     YOUNG --older than index_delay--> ROUND --row committed--> INDEXED
+ *     any --store_remove--> dead (an INDEXED one's row is deleted in the next round)            */
+enum message_stage { STAGE_NEW, STAGE_YOUNG, STAGE_ROUND, STAGE_INDEXED };
+
+struct message {
+    struct qmsg pub; /* first: a struct qmsg * is one of these */
+    struct store *store;
+    enum message_stage stage;
+    bool dirty, dead, removing;
+    uint32_t flags;
+    int64_t due_us;
+    int64_t born_ns;
+    uint64_t batch_pos;     /* log position of its batch; 0 = not submitted. log.lock */
+    struct list link;       /* YOUNG: log.young (log.lock); ROUND: the round's list */
+    struct list dirty_link; /* store.dirty, with a reference */
+};
+
+struct segment {
+    struct list link;
+    uint64_t epoch, size;
+    int fd; /* for writing; -1 once closed */
+    bool poisoned;
+    char name[SEGMENT_NAME_MAX]; /* in log/ */
+    uint64_t rows_bytes;         /* of records that index rows point to. store.lock */
+    uint32_t pins;               /* readers. store.lock */
+};
+
+struct store {
+    uint32_t magic;
+    struct worker *home; /* the scheduler thread */
+    char *directory;
+    int lock_fd, log_dir_fd, content_dir_fd, corrupt_dir_fd;
+    uint64_t secret;
+    uint64_t segment_bytes;
+    bool no_direct;
+    _Atomic bool direct; /* O_DIRECT works here */
+    /* --- limits, changed by store_reconfigure */
+    _Atomic bool long_ids;
+    _Atomic uint64_t minfree_bytes, inline_limit_bytes, memory_limit_bytes;
+    _Atomic int64_t mark_delay_ms;
+    int64_t index_delay_ms;
+
+    _Atomic uint64_t next_seq;
+    _Atomic uint64_t content_bytes;
+    _Atomic int64_t space_checked_ns;
+    _Atomic bool space_short;
+    _Atomic uint64_t young_bytes;
+    _Atomic uint64_t alive; /* messages */
+    _Atomic uint64_t corrupt;
+
+    struct log log;
+
+    pthread_mutex_t lock; /* the rest of this block */
+    struct umap messages; /* seq -> struct message: every one in memory */
+    struct list segments; /* oldest first; the last is written to */
+    struct umap by_epoch; /* of those */
+    size_t segment_count;
+    struct list spares;   /* headers written, ready */
+    struct list raw;      /* written full once, header stale */
+    size_t spare_count, raw_count;
+    uint64_t next_epoch;
+    uint64_t rows_bytes;  /* sum over segments */
+
+    /* --- scheduler thread only */
+    struct index *index;
+    uint64_t covered;      /* log position the committed index covers */
+    struct list dirty;     /* INDEXED messages whose row is stale */
+    struct umap dead;      /* seq of removed messages whose row is still there -> anything */
+    struct buf unlinks;    /* seq (u64 each) of spilled files to delete once REMOVE is safe */
+    struct timer mark_timer;
+    bool mark_timer_set;
+    struct event keeper_wanted, keeper_gone;
+    bool stopping;
+    struct sem round;      /* one index round at a time */
+    int64_t round_ns;      /* when the last one began */
+    int64_t warned_ns;
+    _Atomic bool wake_posted;
+    struct mbox_msg wake_msg;
+};
+
+static inline uint64_t log_pos(uint64_t epoch, uint32_t at)
+{
+    return epoch << 32 | at;
+}
+static inline struct message *message_of(struct qmsg *m)
+{
+    return (struct message *)m;
+}
+
+/* --- message.c */
+struct message *message_new(struct store *s, uint64_t seq, int64_t arrival_us, struct arena *a,
+                            struct envelope *env);
+void message_publish(struct message *m); /* into the table */
+void message_name(uint64_t seq, char out[24]); /* content/<name> */
+struct content *content_new(struct store *s, struct buf *bytes); /* takes the bytes */
+struct content *content_ref(struct content *c);
+void content_unref(struct content *c);
+
+/* --- space.c */
+void segments_init(struct store *s);
+void segments_fini(struct store *s);
+/* A ready one, appended to the sequence; NULL = none. [any] store.lock not held. */
+struct segment *segment_take(struct store *s);
+/* Make one that was never written (slow O_DSYNC, but at once) and append it. Yields. */
+struct err *segment_make(struct store *s, struct segment **out) MUST_USE;
+void segment_known(struct store *s, struct segment *g); /* recovery: append, by_epoch */
+/* One spare, if any is missing: by a new header on a raw one, or a new file written full. Yields. */
+struct err *space_prepare(struct store *s, bool *made_out) MUST_USE;
+/* Oldest segments that nothing needs go to raw or away. Yields. */
+void space_free(struct store *s);
+/* Live bytes moved by an index transaction. */
+void space_rows_add(struct store *s, uint64_t epoch, int64_t bytes);
+/* A segment that stays while it is read; false = not there. */
+bool segment_pin(struct store *s, uint64_t epoch, char name_out[SEGMENT_NAME_MAX]);
+void segment_unpin(struct store *s, uint64_t epoch);
+/* A server that hardly gets mail does not write spares full: the first is made when 1/8 of the active
+ * segment is used. */
+enum { SPARES_WANTED = 2, SPARES_MAX = 4, SEGMENTS_FLOOR = 4, SPARE_WHEN_USED = 8 };
+
+/* --- store.c */
+void store_set_dirty(struct message *m); /* its index row is to be written */
+
+/* --- keeper.c */
+void keeper_start(struct store *s);
+void keeper_stop(struct store *s);
+void keeper_wake(struct store *s); /* [any] */
+/* Brings the index up to date: messages older than min_age_ms and all changes. Yields. */
+struct err *keeper_round(struct store *s, int64_t min_age_ms) MUST_USE;
+
+/* --- compact.c */
+bool space_wants_compaction(struct store *s);
+/* Copies what lives in the oldest segment to the head of the log. Yields. */
+struct err *space_compact(struct store *s) MUST_USE;
+
+/* --- recover.c */
+struct err *recover(struct store *s) MUST_USE;
+/* The file's bytes from `from` on, at most to its size; on the heap. */
+struct err *segment_read(struct store *s, const char *name, uint64_t from, struct buf *out) MUST_USE;
+void corrupt_save(struct store *s, const char *name, struct str bytes, const char *why);
+
+#endif

@@ -1,0 +1,85 @@
+/* segment: the files of the log, and how they are read. THE FORMAT CHAPTER.
+ *
+ * The log is the sequence of segments in order of their epoch; a place in it is epoch and offset.
+ * A segment is a file log/seg-<epoch, 16 hex digits> of fixed size, written once from front to end,
+ * then, when nothing in it is needed any more, given a new epoch and written again. The epoch in the
+ * header block decides, not the name (a rename may be lost in a crash).
+ *
+ *   block 0      header block, 4 KiB
+ *   block 1..    batches, each beginning at a multiple of 4 KiB
+ *
+ * All numbers are little-endian. Sums are XXH3-64 seeded with the queue's secret, a random number
+ * made with the queue that stands in every header block and in the index.
+ *
+ * Header block                               Batch head, 64 bytes
+ *      0  u32  magic "RPs1"                       0  u32  magic "RPb1"
+ *      4  u32  format version, 1                  4  u32  number of records
+ *      8  u64  epoch                              8  u64  epoch
+ *     16  u64  size of the file                  16  u64  number of the batch in its segment, from 1
+ *     24  u64  next seq when it was made         24  u32  bytes of head and records, no padding
+ *     32  u64  the secret                        28  u32  zero
+ *     40  i64  wall clock, us                    32  u64  next seq when it was made
+ *     48  u64  zero                              40  i64  wall clock, us
+ *     56  u64  sum of bytes 0..55, seed 0        48  u64  zero
+ *     64  zeros                                  56  u64  sum of bytes 0..55
+ *
+ * Records (record.h) follow the batch head back to back, then zeros up to the next 4 KiB boundary.
+ * A batch is one write with O_DSYNC; one write is in flight at a time; a block that was synced is never
+ * written again in the same epoch. So acknowledged bytes cannot be torn by a later write.
+ *
+ * Validity. A header block, batch head or record head counts when its magic, epoch and sum fit; bytes
+ * of an earlier life of the file have an older epoch. A record's body is checked apart from its head.
+ *
+ * Replay, for each segment from the position the index covers (segment_scan does one segment):
+ *   1  at a block boundary: a valid batch head opens a batch; walk its records by their lengths
+ *   2  anything else where a batch or record should be: look on, in steps of 8 bytes, for the next valid
+ *      batch head (at a block boundary) or record head
+ *   3  found: what lies between is a damaged middle: set aside in corrupt/, warned about; go on there.
+ *      (Zeros up to the next boundary are padding.)  Not found: the torn tail, or where the writing
+ *      ended: nobody was told that these bytes are safe; ignored
+ *   4  a record whose body is damaged is set aside alone
+ * Whole records of a torn batch are kept: their senders got no answer and may send again, which SMTP
+ * allows for. Records are absolute, so replaying what the index already holds changes nothing.
+ * Writing never goes on in a segment of an earlier run: each start begins a new one. */
+#ifndef QUEUE_STORE_SEGMENT_H
+#define QUEUE_STORE_SEGMENT_H
+
+#include "queue/store/record.h"
+
+enum { BLOCK = 4096, BATCH_HEAD = 64, SEGMENT_NAME_MAX = 32 };
+
+struct segment_header {
+    uint64_t epoch, size, next_seq, secret;
+};
+void segment_header_put(const struct segment_header *h, uint8_t block[BLOCK]);
+bool segment_header_get(const uint8_t *block, struct segment_header *out);
+void segment_name(uint64_t epoch, char out[SEGMENT_NAME_MAX]);
+
+struct batch_head {
+    uint64_t epoch, number, next_seq;
+    uint32_t records, bytes;
+};
+void batch_head_put(const struct batch_head *h, uint64_t secret, uint8_t *to);
+bool batch_head_get(const uint8_t *at, uint64_t epoch, uint64_t secret, struct batch_head *out);
+
+/* --- walking the bytes of a segment, or of a stretch of it that begins at a block boundary. */
+struct segment_scan {
+    struct str bytes;
+    uint32_t base; /* offset in the segment of the first byte */
+    uint64_t epoch, secret;
+    /* --- its own */
+    size_t at, batch_end, gap; /* batch_end 0: between batches */
+    bool lost;
+    uint64_t next_seq; /* the highest seen in batch heads */
+};
+struct scan_item {
+    enum { SCAN_RECORD, SCAN_GAP } kind;
+    uint32_t at;             /* offset in the segment */
+    struct str bytes;        /* RECORD: body; GAP: what is damaged */
+    struct record_head head; /* RECORD */
+};
+void segment_scan_init(struct segment_scan *s, struct str bytes, uint32_t base, uint64_t epoch,
+                       uint64_t secret);
+bool segment_scan_next(struct segment_scan *s, struct scan_item *out);
+
+#endif

@@ -1,0 +1,374 @@
+/* Segment files: making them, taking them, giving them back. queue/README.md has the argument why a
+ * segment that space_free takes is needed by nothing any more. */
+#include "io/base/check.h"
+#include "io/base/log.h"
+#include "io/base/mem.h"
+#include "io/base/rand.h"
+#include "io/fiber/offload.h"
+#include "io/file/file.h"
+#include "io/ring/ring.h"
+#include "queue/store/private.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <unistd.h>
+
+enum { ZEROS = 1 << 20, CLOSE_AT_ONCE = 16 };
+
+void segments_init(struct store *s)
+{
+    list_init(&s->segments);
+    list_init(&s->spares);
+    list_init(&s->raw);
+}
+
+static void list_free(struct list *head)
+{
+    struct list *node;
+    while ((node = list_pop_front(head)) != NULL) {
+        struct segment *g = CONTAINER(node, struct segment, link);
+        if (g->fd >= 0)
+            (void)io_close(g->fd);
+        mem_free(g);
+    }
+}
+
+void segments_fini(struct store *s)
+{
+    list_free(&s->segments);
+    list_free(&s->spares);
+    list_free(&s->raw);
+    umap_fini(&s->by_epoch);
+}
+
+static void known_locked(struct store *s, struct segment *g)
+{
+    list_push_back(&s->segments, &g->link);
+    (void)umap_put(&s->by_epoch, g->epoch, g);
+    s->segment_count++;
+}
+
+void segment_known(struct store *s, struct segment *g)
+{
+    pthread_mutex_lock(&s->lock);
+    known_locked(s, g);
+    pthread_mutex_unlock(&s->lock);
+}
+
+static uint64_t newest_epoch(const struct store *s)
+{
+    return list_empty(&s->segments) ? 0 : CONTAINER(s->segments.prev, struct segment, link)->epoch;
+}
+
+struct segment *segment_take(struct store *s)
+{
+    struct segment *g = NULL;
+    pthread_mutex_lock(&s->lock);
+    while (g == NULL && !list_empty(&s->spares)) {
+        g = CONTAINER(list_pop_front(&s->spares), struct segment, link);
+        s->spare_count--;
+        if (g->epoch < newest_epoch(s)) {
+            /* One that was made in haste has overtaken it; epochs only ever rise. */
+            list_push_back(&s->raw, &g->link);
+            s->raw_count++;
+            g = NULL;
+        }
+    }
+    if (g != NULL)
+        known_locked(s, g);
+    pthread_mutex_unlock(&s->lock);
+    keeper_wake(s);
+    return g;
+}
+
+/* --- making */
+
+static struct err *open_for_writing(struct store *s, struct segment *g)
+{
+    bool direct = atomic_load(&s->direct);
+    struct err *e =
+        io_openat(s->log_dir_fd, g->name, O_WRONLY | O_DSYNC | (direct ? O_DIRECT : 0), 0, &g->fd);
+    if (e == NULL || !direct || e->code != EINVAL)
+        return e;
+    atomic_store(&s->direct, false);
+    return open_for_writing(s, g);
+}
+
+/* A whole header block, aligned as O_DIRECT wants it. */
+static struct err *write_header(struct store *s, struct segment *g, uint64_t epoch)
+{
+    char *memory = mem_zalloc(2 * BLOCK);
+    uint8_t *block = (uint8_t *)round_up((uintptr_t)memory, BLOCK);
+    struct segment_header h = {.epoch = epoch,
+                               .size = s->segment_bytes,
+                               .next_seq = atomic_load(&s->next_seq),
+                               .secret = s->secret};
+    segment_header_put(&h, block);
+    struct err *e = io_pwrite(g->fd, block, BLOCK, 0);
+    if (e != NULL && e->code == EINVAL && atomic_exchange(&s->direct, false)) {
+        (void)io_close(g->fd);
+        g->fd = -1;
+        e = open_for_writing(s, g);
+        if (e == NULL)
+            e = io_pwrite(g->fd, block, BLOCK, 0);
+    }
+    mem_free(memory);
+    return e;
+}
+
+/* Gives it a new epoch: from here on nothing of what it held counts any more. */
+static struct err *arm(struct store *s, struct segment *g)
+{
+    char name[SEGMENT_NAME_MAX];
+    struct err *e = g->fd < 0 ? open_for_writing(s, g) : NULL;
+    pthread_mutex_lock(&s->lock);
+    g->epoch = s->next_epoch++;
+    pthread_mutex_unlock(&s->lock);
+    if (e == NULL)
+        e = write_header(s, g, g->epoch);
+    segment_name(g->epoch, name);
+    if (e == NULL)
+        e = io_renameat(s->log_dir_fd, g->name, s->log_dir_fd, name);
+    if (e == NULL) {
+        memcpy(g->name, name, sizeof name);
+        e = io_fsync(s->log_dir_fd, false);
+    }
+    g->size = s->segment_bytes;
+    g->rows_bytes = 0;
+    return e;
+}
+
+static void discard(struct store *s, struct segment *g)
+{
+    if (g->fd >= 0)
+        (void)io_close(g->fd);
+    struct err *e = io_unlinkat(s->log_dir_fd, g->name, 0);
+    if (e != NULL && e->kind != ERR_NOTFOUND)
+        log_warning("queue", "%s", e->text);
+    mem_free(g);
+}
+
+struct fill {
+    int dir_fd;
+    const char *name;
+    uint64_t bytes;
+    bool whole; /* write it full, so that later syncs need no file-system journal */
+    int number; /* errno */
+};
+
+static int fill_zeros(int fd, uint64_t bytes)
+{
+    char *zeros = mem_zalloc(ZEROS);
+    int number = 0;
+    for (uint64_t at = 0; number == 0 && at < bytes;) {
+        size_t n = bytes - at < ZEROS ? (size_t)(bytes - at) : ZEROS;
+        ssize_t put = pwrite(fd, zeros, n, (off_t)at);
+        if (put < 0 && errno != EINTR)
+            number = errno;
+        if (put > 0)
+            at += (uint64_t)put;
+    }
+    mem_free(zeros);
+    return number;
+}
+
+static void fill(void *arg)
+{
+    struct fill *f = arg;
+    int fd = openat(f->dir_fd, f->name, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    if (fd < 0) {
+        f->number = errno;
+        return;
+    }
+    if (fallocate(fd, 0, 0, (off_t)f->bytes) != 0) {
+        f->number = errno;
+        if (f->number == EOPNOTSUPP)
+            f->number = ftruncate(fd, (off_t)f->bytes) == 0 ? 0 : errno;
+    }
+    if (f->number == 0 && f->whole)
+        f->number = fill_zeros(fd, f->bytes);
+    if (f->number == 0 && fsync(fd) != 0)
+        f->number = errno;
+    (void)close(fd);
+    if (f->number != 0)
+        (void)unlinkat(f->dir_fd, f->name, 0);
+}
+
+static struct err *create(struct store *s, bool whole, struct segment **out)
+{
+    struct segment *g = MEM_NEW(struct segment);
+    list_init(&g->link);
+    g->fd = -1;
+    g->size = s->segment_bytes;
+    (void)snprintf(g->name, sizeof g->name, "new-%016llx", (unsigned long long)rand_u64());
+    struct fill f = {
+        .dir_fd = s->log_dir_fd, .name = g->name, .bytes = s->segment_bytes, .whole = whole};
+    offload(fill, &f);
+    if (f.number != 0) {
+        mem_free(g);
+        return err_errno(f.number, "make a log segment in %s", s->directory);
+    }
+    *out = g;
+    return NULL;
+}
+
+static struct segment *take_raw(struct store *s)
+{
+    pthread_mutex_lock(&s->lock);
+    struct list *node = list_pop_front(&s->raw);
+    if (node != NULL)
+        s->raw_count--;
+    pthread_mutex_unlock(&s->lock);
+    return node != NULL ? CONTAINER(node, struct segment, link) : NULL;
+}
+
+static struct err *armed(struct store *s, bool whole, struct segment **out)
+{
+    struct segment *g = take_raw(s);
+    struct err *e = NULL;
+    if (g == NULL)
+        e = create(s, whole, &g);
+    if (e != NULL || g == NULL)
+        return e;
+    e = arm(s, g);
+    if (e != NULL) {
+        discard(s, g);
+        return e;
+    }
+    *out = g;
+    return NULL;
+}
+
+struct err *segment_make(struct store *s, struct segment **out)
+{
+    struct segment *g = NULL;
+    struct err *e = armed(s, false, &g);
+    if (e != NULL)
+        return e;
+    segment_known(s, g);
+    *out = g;
+    return NULL;
+}
+
+/* A new file must leave what queue_minfree promises. */
+static bool room_for_new(struct store *s)
+{
+    uint64_t free_bytes = 0, minfree = atomic_load(&s->minfree_bytes);
+    struct err *e = file_free_space(s->directory, &free_bytes);
+    return e == NULL && free_bytes >= minfree && free_bytes - minfree >= 2 * s->segment_bytes;
+}
+
+struct err *space_prepare(struct store *s, bool *made_out)
+{
+    struct segment *g = NULL;
+    *made_out = false;
+    pthread_mutex_lock(&s->lock);
+    bool enough = s->spare_count >= SPARES_WANTED, recycle = s->raw_count > 0;
+    bool early = s->segment_count <= 1;
+    pthread_mutex_unlock(&s->lock);
+    if (enough || (!recycle && early && log_used(&s->log) < s->segment_bytes / SPARE_WHEN_USED) ||
+        (!recycle && !room_for_new(s)))
+        return NULL;
+    struct err *e = armed(s, true, &g);
+    if (e != NULL)
+        return e;
+    pthread_mutex_lock(&s->lock);
+    list_push_back(&s->spares, &g->link);
+    s->spare_count++;
+    pthread_mutex_unlock(&s->lock);
+    *made_out = true;
+    return NULL;
+}
+
+/* --- giving back */
+
+/* Segments that are no longer written to need no descriptor; there may be thousands. */
+static void close_sealed(struct store *s)
+{
+    int fds[CLOSE_AT_ONCE];
+    size_t n = 0;
+    pthread_mutex_lock(&s->lock);
+    for (struct list *node = s->segments.prev; node != &s->segments && n < CLOSE_AT_ONCE;
+         node = node->prev) {
+        struct segment *g = CONTAINER(node, struct segment, link);
+        if (g->epoch >= s->covered >> 32)
+            continue;
+        if (g->fd < 0)
+            break;
+        fds[n++] = g->fd;
+        g->fd = -1;
+    }
+    pthread_mutex_unlock(&s->lock);
+    while (n > 0)
+        (void)io_close(fds[--n]);
+}
+
+/* The oldest one, when no index row points into it, no reader has it open, and the committed index
+ * covers the log beyond it. */
+static struct segment *detach_oldest(struct store *s, bool *keep_out)
+{
+    struct segment *g = NULL;
+    pthread_mutex_lock(&s->lock);
+    if (s->segment_count > 1) {
+        g = CONTAINER(s->segments.next, struct segment, link);
+        if (g->rows_bytes != 0 || g->pins != 0 || g->epoch >= s->covered >> 32)
+            g = NULL;
+    }
+    if (g != NULL) {
+        list_remove(&g->link);
+        (void)umap_del(&s->by_epoch, g->epoch);
+        s->segment_count--;
+        *keep_out = !g->poisoned && g->size == s->segment_bytes &&
+                    s->raw_count + s->spare_count < SPARES_MAX;
+        if (*keep_out) {
+            list_push_back(&s->raw, &g->link);
+            s->raw_count++;
+        }
+    }
+    pthread_mutex_unlock(&s->lock);
+    return g;
+}
+
+void space_free(struct store *s)
+{
+    struct segment *g;
+    bool keep = false;
+    close_sealed(s);
+    while ((g = detach_oldest(s, &keep)) != NULL) {
+        if (!keep)
+            discard(s, g);
+    }
+}
+
+/* --- accounts */
+
+void space_rows_add(struct store *s, uint64_t epoch, int64_t bytes)
+{
+    pthread_mutex_lock(&s->lock);
+    struct segment *g = umap_get(&s->by_epoch, epoch);
+    if (g != NULL)
+        g->rows_bytes += (uint64_t)bytes;
+    s->rows_bytes += (uint64_t)bytes;
+    pthread_mutex_unlock(&s->lock);
+}
+
+bool segment_pin(struct store *s, uint64_t epoch, char name_out[SEGMENT_NAME_MAX])
+{
+    pthread_mutex_lock(&s->lock);
+    struct segment *g = umap_get(&s->by_epoch, epoch);
+    if (g != NULL) {
+        g->pins++;
+        memcpy(name_out, g->name, SEGMENT_NAME_MAX);
+    }
+    pthread_mutex_unlock(&s->lock);
+    return g != NULL;
+}
+
+void segment_unpin(struct store *s, uint64_t epoch)
+{
+    pthread_mutex_lock(&s->lock);
+    struct segment *g = umap_get(&s->by_epoch, epoch);
+    CHECK(g != NULL && g->pins > 0);
+    g->pins--;
+    pthread_mutex_unlock(&s->lock);
+}

@@ -1,0 +1,411 @@
+#include "queue/store/store.h"
+
+#include "io/base/check.h"
+#include "io/base/log.h"
+#include "io/base/mem.h"
+#include "io/file/file.h"
+#include "io/ring/ring.h"
+#include "queue/store/private.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <unistd.h>
+
+enum { MARK_RCPTS_MAX = 1000 };
+#define SEGMENT_BYTES_DEFAULT ((uint64_t)64 << 20)
+#define SEGMENT_BYTES_MIN     ((uint64_t)256 << 10)
+#define SEGMENT_BYTES_MAX     ((uint64_t)1 << 30)
+
+/* --- opening */
+
+static uint64_t or_default(uint64_t v, uint64_t otherwise)
+{
+    return v != 0 ? v : otherwise;
+}
+
+void store_reconfigure(struct store *s, const struct store_options *o)
+{
+    atomic_store(&s->long_ids, o->long_ids);
+    atomic_store(&s->minfree_bytes, o->minfree_bytes);
+    /* Inline content must fit a segment together with its envelope. */
+    uint64_t limit = or_default(o->inline_limit_bytes, 1 << 20);
+    atomic_store(&s->inline_limit_bytes, limit < s->segment_bytes / 4 ? limit : s->segment_bytes / 4);
+    atomic_store(&s->memory_limit_bytes, or_default(o->memory_limit_bytes, (uint64_t)256 << 20));
+    atomic_store(&s->mark_delay_ms, o->mark_delay_ms > 0 ? o->mark_delay_ms : 100);
+}
+
+static struct store *store_new(const struct store_options *o)
+{
+    struct store *s = MEM_NEW(struct store);
+    uint64_t bytes = round_up(or_default(o->segment_bytes, SEGMENT_BYTES_DEFAULT), BLOCK);
+    s->magic = STORE_MAGIC;
+    s->home = worker_self();
+    s->directory = mem_strdup(o->directory);
+    s->lock_fd = s->log_dir_fd = s->content_dir_fd = s->corrupt_dir_fd = -1;
+    s->segment_bytes = bytes < SEGMENT_BYTES_MIN   ? SEGMENT_BYTES_MIN
+                       : bytes > SEGMENT_BYTES_MAX ? SEGMENT_BYTES_MAX
+                                                   : bytes;
+    atomic_store(&s->direct, !o->no_direct);
+    s->index_delay_ms = o->index_delay_ms > 0 ? o->index_delay_ms : 1000;
+    store_reconfigure(s, o);
+    pthread_mutex_init(&s->lock, NULL);
+    log_init(&s->log, s);
+    segments_init(s);
+    list_init(&s->dirty);
+    sem_init_count(&s->round, 1);
+    return s;
+}
+
+static void store_free(struct store *s)
+{
+    index_close(s->index);
+    log_fini(&s->log);
+    segments_fini(s);
+    umap_fini(&s->messages);
+    umap_fini(&s->dead);
+    buf_fini(&s->unlinks);
+    const int fds[] = {s->log_dir_fd, s->content_dir_fd, s->corrupt_dir_fd, s->lock_fd};
+    for (size_t i = 0; i < sizeof fds / sizeof *fds; i++) {
+        if (fds[i] >= 0)
+            (void)io_close(fds[i]);
+    }
+    pthread_mutex_destroy(&s->lock);
+    mem_free(s->directory);
+    mem_free(s);
+}
+
+static struct err *open_dir(struct store *s, const char *name, int *fd_out)
+{
+    struct buf path = {0};
+    buf_printf(&path, "%s/%s", s->directory, name);
+    struct err *e = file_mkdirs(path.ptr, 0700);
+    if (e == NULL)
+        e = io_openat(AT_FDCWD, path.ptr, O_RDONLY | O_DIRECTORY, 0, fd_out);
+    buf_fini(&path);
+    return e;
+}
+
+static struct err *open_dirs(struct store *s)
+{
+    struct err *e = open_dir(s, "log", &s->log_dir_fd);
+    if (e == NULL)
+        e = open_dir(s, "content", &s->content_dir_fd);
+    if (e == NULL)
+        e = open_dir(s, "corrupt", &s->corrupt_dir_fd);
+    return e;
+}
+
+/* Two processes that write one queue would destroy it. */
+static struct err *lock_queue(struct store *s)
+{
+    struct err *e = io_openat(s->log_dir_fd, "lock", O_RDWR | O_CREAT, 0600, &s->lock_fd);
+    if (e == NULL)
+        e = file_lock(s->lock_fd, FILE_LOCK_FCNTL, clock_mono_ns());
+    if (e != NULL && e->kind == ERR_TIMEOUT)
+        e = err_new(ERR_REFUSED, EWOULDBLOCK, "another process has the queue open");
+    return e;
+}
+
+static struct err *begin_log(struct store *s)
+{
+    struct segment *g = NULL;
+    /* What the index covers already may be free: it is taken before a new file is made. */
+    space_free(s);
+    struct err *e = segment_make(s, &g);
+    if (e == NULL)
+        log_start_segment(&s->log, g);
+    return e;
+}
+
+struct err *store_open(const struct store_options *options, struct store **out)
+{
+    CHECK(fiber_self() != NULL);
+    struct store *s = store_new(options);
+    fiber_shield_begin();
+    struct err *e = open_dirs(s);
+    if (e == NULL)
+        e = lock_queue(s);
+    if (e == NULL)
+        e = recover(s);
+    uint64_t messages = 0;
+    if (e == NULL)
+        e = index_count(s->index, &messages);
+    atomic_store(&s->alive, messages);
+    if (e == NULL)
+        e = begin_log(s);
+    if (e == NULL) {
+        keeper_start(s);
+        *out = s;
+    } else {
+        store_free(s);
+        e = err_in(e, "queue %s", options->directory);
+    }
+    fiber_shield_end();
+    return e;
+}
+
+struct err *store_close(struct store *s)
+{
+    CHECK_MAGIC(s, STORE_MAGIC);
+    CHECK(worker_self() == s->home);
+    fiber_shield_begin();
+    timer_clear(&s->mark_timer);
+    keeper_stop(s);
+    struct err *e = log_sync(&s->log);
+    if (e == NULL)
+        e = keeper_round(s, 0);
+    /* A message that could not be indexed is in the log all the same. */
+    struct list *node;
+    while ((node = list_pop_front(&s->log.young)) != NULL)
+        qmsg_unref(&CONTAINER(node, struct message, link)->pub);
+    while ((node = list_pop_front(&s->dirty)) != NULL)
+        qmsg_unref(&CONTAINER(node, struct message, dirty_link)->pub);
+    CHECK(s->messages.count == 0);
+    /* Wake-ups on their way to this worker must find the store still there. */
+    while (atomic_load(&s->wake_posted))
+        fiber_yield();
+    store_free(s);
+    fiber_shield_end();
+    return e;
+}
+
+/* --- changes */
+
+static void marks_due(struct timer *t)
+{
+    struct store *s = CONTAINER(t, struct store, mark_timer);
+    s->mark_timer_set = false;
+    log_flush(&s->log);
+}
+
+static void append_lazy(struct store *s, const struct record *r)
+{
+    log_append(&s->log, r, NULL);
+    if (!s->mark_timer_set) {
+        s->mark_timer_set = true;
+        timer_set(&s->mark_timer, clock_in_ms(atomic_load(&s->mark_delay_ms)), marks_due);
+    }
+}
+
+void store_set_dirty(struct message *m)
+{
+    if (m->stage != STAGE_INDEXED || m->dirty)
+        return;
+    m->dirty = true;
+    (void)qmsg_ref(&m->pub);
+    list_push_back(&m->store->dirty, &m->dirty_link);
+}
+
+void store_mark(struct qmsg *pub, const struct mark *k)
+{
+    struct message *m = message_of(pub);
+    struct store *s = m->store;
+    CHECK_MAGIC(pub, MESSAGE_MAGIC);
+    if (m->dead)
+        return;
+    m->flags = k->flags;
+    m->due_us = k->due_us;
+    mark_apply(k, pub->env, pub->arena);
+    size_t at = 0;
+    do {
+        struct buf body = {0};
+        size_t left = k->rcpt_count - at, n = left < MARK_RCPTS_MAX ? left : MARK_RCPTS_MAX;
+        struct mark part = *k;
+        part.rcpts = k->rcpts + at;
+        part.rcpt_count = n;
+        mark_pack(&part, &body);
+        struct record r = {.type = RECORD_MARK, .seq = pub->seq, .first = buf_str(&body)};
+        record_sum(&r);
+        append_lazy(s, &r);
+        buf_fini(&body);
+        at += n;
+    } while (at < k->rcpt_count);
+    store_set_dirty(m);
+}
+
+void store_remove(struct qmsg *pub)
+{
+    struct message *m = message_of(pub);
+    struct store *s = m->store;
+    CHECK_MAGIC(pub, MESSAGE_MAGIC);
+    if (m->dead)
+        return;
+    m->dead = true;
+    atomic_fetch_sub_explicit(&s->alive, 1, memory_order_relaxed);
+    pthread_mutex_lock(&s->lock);
+    if (umap_get(&s->messages, pub->seq) == m)
+        (void)umap_del(&s->messages, pub->seq);
+    pthread_mutex_unlock(&s->lock);
+    struct record r = {.type = RECORD_REMOVE, .seq = pub->seq};
+    record_sum(&r);
+    append_lazy(s, &r);
+    if (pub->place.spilled)
+        buf_add(&s->unlinks, &pub->seq, sizeof pub->seq);
+    if (m->stage == STAGE_INDEXED) {
+        (void)umap_put(&s->dead, pub->seq, s);
+        return;
+    }
+    atomic_fetch_sub_explicit(&s->young_bytes, pub->place.length, memory_order_relaxed);
+    if (m->stage == STAGE_YOUNG) {
+        pthread_mutex_lock(&s->log.lock);
+        list_remove(&m->link);
+        pthread_mutex_unlock(&s->log.lock);
+        m->stage = STAGE_NEW;
+        qmsg_unref(pub);
+    }
+}
+
+struct err *store_sync(struct store *s)
+{
+    return log_sync(&s->log);
+}
+
+/* A spilled content keeps its file, beside the record. */
+static void keep_spilled(struct store *s, const struct qmsg *m)
+{
+    struct buf to = {0};
+    char from[24];
+    message_name(m->seq, from);
+    buf_printf(&to, "%s.content", m->id);
+    struct err *e = io_renameat(s->content_dir_fd, from, s->corrupt_dir_fd, to.ptr);
+    if (e != NULL)
+        log_warning("queue", "%s: %s", m->id, e->text);
+    buf_fini(&to);
+}
+
+void store_quarantine(struct qmsg *m, const char *why)
+{
+    struct store *s = message_of(m)->store;
+    struct buf bytes = {0};
+    char name[SEGMENT_NAME_MAX];
+    struct str record = STR("");
+    fiber_shield_begin();
+    if (segment_pin(s, m->place.epoch, name)) {
+        struct err *e = segment_read(s, name, m->place.at, &bytes);
+        if (e != NULL)
+            log_warning("queue", "%s: %s", m->id, e->text);
+        record = str_head(buf_str(&bytes), m->place.length);
+        segment_unpin(s, m->place.epoch);
+    }
+    if (m->place.spilled)
+        keep_spilled(s, m);
+    corrupt_save(s, m->id, record, why);
+    buf_fini(&bytes);
+    store_remove(m);
+    fiber_shield_end();
+}
+
+/* --- finding */
+
+static struct err *from_row(struct store *s, const struct index_row *row, struct arena *a,
+                            struct qmsg **out)
+{
+    struct envelope *env = NULL;
+    struct err *e = envelope_unpack(row->envelope, a, &env);
+    if (e != NULL)
+        return e;
+    struct message *m = message_new(s, row->seq, env->arrival_us, a, env);
+    m->pub.place = row->place;
+    m->flags = row->flags;
+    m->due_us = row->due_us;
+    m->stage = STAGE_INDEXED;
+    message_publish(m);
+    *out = &m->pub;
+    return NULL;
+}
+
+struct err *store_get(struct store *s, uint64_t seq, struct qmsg **out)
+{
+    struct index_row row;
+    bool found = false;
+    struct qmsg *m = store_get_cached(s, seq);
+    if (m != NULL || umap_get(&s->dead, seq) != NULL) {
+        *out = m;
+        return NULL;
+    }
+    struct arena *a = arena_new(0, 0);
+    struct err *e = index_get(s->index, seq, a, &row, &found);
+    m = NULL;
+    if (e == NULL && found)
+        e = from_row(s, &row, a, &m);
+    if (m == NULL)
+        arena_free(a);
+    if (e == NULL)
+        *out = m;
+    return e;
+}
+
+struct err *store_due(struct store *s, struct store_due after, int64_t until_us, struct store_due *out,
+                      size_t max, size_t *count_out)
+{
+    return index_due(s->index, after, until_us, out, max, count_out);
+}
+
+static struct err *show_row(const struct index_row *row, struct arena *a, struct store_row *out)
+{
+    out->seq = row->seq;
+    out->flags = row->flags;
+    out->due_us = row->due_us;
+    return envelope_unpack(row->envelope, a, &out->env);
+}
+
+struct err *store_list(struct store *s, uint64_t after_seq, size_t max, struct arena *a,
+                       struct store_row **out, size_t *count_out)
+{
+    size_t n = 1, shown = 0;
+    struct err *e = after_seq == 0 ? keeper_round(s, 0) : NULL;
+    struct index_row *rows = arena_alloc(a, max * sizeof *rows);
+    struct store_row *list = arena_zalloc(a, max * sizeof *list);
+    /* None at all means the end, so a slice of removed ones only is not given out. */
+    while (e == NULL && shown == 0 && n > 0) {
+        e = index_walk(s->index, after_seq, a, rows, max, &n);
+        for (size_t i = 0; e == NULL && i < n; i++) {
+            after_seq = rows[i].seq;
+            if (umap_get(&s->dead, after_seq) == NULL)
+                e = show_row(&rows[i], a, &list[shown++]);
+        }
+    }
+    if (e != NULL)
+        return e;
+    *out = list;
+    *count_out = shown;
+    return NULL;
+}
+
+struct err *store_show(struct store *s, uint64_t seq, struct arena *a, struct store_row **out)
+{
+    struct qmsg *m = NULL;
+    struct err *e = store_get(s, seq, &m);
+    if (e != NULL)
+        return e;
+    struct store_row *row = NULL;
+    if (m != NULL) {
+        row = ARENA_NEW(a, struct store_row);
+        *row = (struct store_row){.seq = seq,
+                                  .flags = qmsg_flags(m),
+                                  .due_us = qmsg_due_us(m),
+                                  .env = envelope_copy(m->env, a)};
+        qmsg_unref(m);
+    }
+    *out = row;
+    return NULL;
+}
+
+struct store_counts store_counts(struct store *s)
+{
+    struct store_counts c = {0};
+    pthread_mutex_lock(&s->log.lock);
+    c.commits = s->log.commits;
+    c.writes = s->log.writes;
+    c.bytes_written = s->log.bytes_written;
+    pthread_mutex_unlock(&s->log.lock);
+    pthread_mutex_lock(&s->lock);
+    c.segments = s->segment_count;
+    c.log_bytes = (s->segment_count + s->spare_count + s->raw_count) * s->segment_bytes;
+    c.live_bytes = s->rows_bytes + atomic_load(&s->young_bytes);
+    pthread_mutex_unlock(&s->lock);
+    c.messages = atomic_load(&s->alive);
+    c.corrupt = atomic_load(&s->corrupt);
+    c.content_bytes = atomic_load(&s->content_bytes);
+    return c;
+}
