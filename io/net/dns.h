@@ -46,7 +46,14 @@ void dns_lookup(struct arena *a, const char *name, enum dns_type type, int64_t d
 /* Name of an address: PTR. */
 void dns_reverse(struct arena *a, const struct addr *addr, int64_t deadline_ns,
                  struct dns_answer *out);
+/* For the log, as Postfix words it: "Name service error for name=X type=MX: Host not found". The
+ * SMTP client puts "Host or domain name not found. " before it. `name` as it was asked for. */
+const char *dns_error_text(struct arena *a, const char *name, enum dns_type type,
+                           const struct dns_answer *answer);
 /* The system's hosts(5) file: addresses of a name in it. Count 0 when not there. */
 struct err *dns_hosts_file(struct arena *a, const char *name, struct addr **out, size_t *n_out) MUST_USE;
+/* The first name of that address in it; NULL when there is none. */
+struct err *dns_hosts_name(struct arena *a, const struct addr *addr, const char **out) MUST_USE;
+struct err *dns_hosts_path(const char *path) MUST_USE; /* dns_start does this */
 
 #endif
