@@ -47,11 +47,11 @@ bool feedback_failure(struct window *w, const struct sched_transport *t)
         return true;
     }
     double step = value_at(t->negative_feedback, t->negative_per_window, t->negative_sqrt, w->size);
-    w->failure -= step;
-    while (w->failure - step / 2 < 0) {
+    w->failure += step;
+    while (w->failure + step / 2 >= 1.0) {
         w->size--;
         w->success = 0;
-        w->failure += 1.0;
+        w->failure -= 1.0;
     }
     if (w->size < 1)
         w->size = 1;

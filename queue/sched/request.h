@@ -32,7 +32,7 @@ struct request {
     /* --- set by the agent for feedback */
     bool dest_dead;         /* could not be reached or refused service: site trouble, not this mail's */
     struct dsn dest_why;    /* when dest_dead */
-    bool reused_connection; /* for statistics */
+    unsigned conn_use;      /* messages this connection has carried, this one included; logged from 2 on */
     int64_t conn_done_us;   /* wall clock when the connection was ready: delays= c; 0 = none */
     /* --- the scheduler's own */
     struct dest *dest;

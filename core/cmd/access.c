@@ -1,0 +1,366 @@
+#include "core/cmd/access.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <unistd.h>
+
+#include "core/server/agents.h"
+#include "core/server/control.h"
+#include "core/server/engine.h"
+#include "core/server/supervise.h"
+#include "io/base/clock.h"
+#include "io/base/log.h"
+#include "io/fiber/offload.h"
+#include "io/fiber/worker.h"
+#include "io/net/sock.h"
+#include "io/proc/proc.h"
+#include "io/ring/ring.h"
+
+struct running {
+    struct access access;
+    const char *tag;
+    bool may_offline;
+    int (*fn)(struct access *a, void *ctx);
+    void *ctx;
+    int status;
+};
+
+/* --- reaching it */
+
+/* The directory's descriptor keeps the name short enough for sun_path. */
+static struct err *connect_server(const struct snapshot *s, int *fd_out)
+{
+    char path[64];
+    int dir = open(s->params->queue_directory, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    if (dir < 0)
+        return err_errno(errno, "queue_directory %s", s->params->queue_directory);
+    snprintf(path, sizeof(path), "/proc/self/fd/%d/%s", dir, CONTROL_SOCKET);
+    struct err *e = sock_connect_unix(path, clock_in_s(10), fd_out);
+    close(dir);
+    return e;
+}
+
+static struct err *open_offline(struct running *r)
+{
+    struct queue_options qo;
+    struct sched_options so;
+    struct queue_hooks hooks;
+    struct access *a = &r->access;
+    agents_hooks(&hooks);
+    engine_queue_options(a->snapshot, &qo, &so);
+    qo.offline = true;
+    struct worker *self = worker_self();
+    static struct worker *workers[1];
+    workers[0] = self;
+    struct err *e = supervise_make_dirs(a->snapshot);
+    if (!e && geteuid() == 0)
+        e = proc_become(a->snapshot->params->mail_owner);
+    return e ? e : queue_open(&qo, &hooks, workers, 1, &a->queue);
+}
+
+static bool server_holds(const struct snapshot *s)
+{
+    struct arena *a = arena_new(0, 0);
+    int64_t pid = 0;
+    struct err *e = proc_pidfile_holder(supervise_pid_path(s, a), &pid);
+    arena_free(a);
+    return !e && pid != 0;
+}
+
+static void main_fiber(void *arg)
+{
+    struct running *r = arg;
+    struct access *a = &r->access;
+    struct err *e = connect_server(a->snapshot, &a->fd);
+    if (e && server_holds(a->snapshot))
+        e = err_in(e, "the mail system is running, but does not answer");
+    else if (e && r->may_offline)
+        e = open_offline(r);
+    else if (e)
+        e = err_new(ERR_CLOSED, 0, "the mail system is down: start it with \"postfix start\"");
+    if (e) {
+        fprintf(stderr, "%s: fatal: %s\n", r->tag, e->text);
+        r->status = e->kind == ERR_CLOSED ? 75 : 1;
+        return;
+    }
+    r->status = r->fn(a, r->ctx);
+    if (a->fd >= 0)
+        (void)io_close(a->fd);
+    if (a->queue && (e = queue_close(a->queue)) != NULL) {
+        fprintf(stderr, "%s: fatal: %s\n", r->tag, e->text);
+        r->status = 1;
+    }
+}
+
+int access_run(const struct snapshot *s, const char *tag, bool may_offline,
+               int (*fn)(struct access *a, void *ctx), void *ctx)
+{
+    struct running r = {.access = {.snapshot = s, .fd = -1, .arena = arena_new(4096, 0)},
+                        .tag = tag, .may_offline = may_offline, .fn = fn, .ctx = ctx, .status = 1};
+    struct err *e = offload_start(1);
+    if (!e)
+        e = worker_run_here(&(struct worker_options){.name = tag, .cpu = -1, .ring_entries = 64},
+                            main_fiber, &r);
+    if (e)
+        fprintf(stderr, "%s: fatal: %s\n", tag, e->text);
+    offload_stop();
+    buf_fini(&r.access.in);
+    buf_fini(&r.access.out);
+    arena_free(r.access.arena);
+    return r.status;
+}
+
+/* --- frames */
+
+static struct err *end_of(struct rd *r, uint64_t *count_out, struct str *text_out)
+{
+    enum wire_status status = (enum wire_status)rd_u8(r);
+    uint64_t count = rd_u64(r);
+    struct str text = rd_lstr(r);
+    if (r->bad)
+        return err_new(ERR_PROTOCOL, 0, "malformed answer from the server");
+    if (status == WIRE_DENIED)
+        return err_new(ERR_REFUSED, 0, "%.*s", STR_ARG(text));
+    if (status == WIRE_REJECTED)
+        return err_new(ERR_LIMIT, (int)count, "%.*s", STR_ARG(text));
+    if (status != WIRE_OK)
+        return err_new(ERR_IO, 0, "%.*s", STR_ARG(text));
+    if (count_out)
+        *count_out = count;
+    if (text_out)
+        *text_out = text;
+    return NULL;
+}
+
+static struct err *read_entry(struct access *a, struct queue_entry *out)
+{
+    struct rd r = rd_of(buf_str(&a->in));
+    *out = (struct queue_entry){.seq = rd_u64(&r)};
+    str_copy(out->id, sizeof(out->id), rd_lstr(&r));
+    out->queue = (enum queue_name)rd_u8(&r);
+    out->next_try_us = (int64_t)rd_u64(&r);
+    out->forced_expire = rd_u8(&r);
+    if (r.bad)
+        return err_new(ERR_PROTOCOL, 0, "malformed answer from the server");
+    return envelope_unpack(str_make(r.ptr, (size_t)(r.end - r.ptr)), a->arena, &out->env);
+}
+
+/* --- list */
+
+static struct err *list_offline(struct access *a, bool (*each)(void *, const struct queue_entry *),
+                                void *ctx)
+{
+    uint64_t after = 0;
+    size_t n;
+    do {
+        struct queue_entry *list;
+        arena_reset(a->arena);
+        struct err *e = queue_list(a->queue, after, 256, a->arena, &list, &n);
+        if (e)
+            return e;
+        for (size_t i = 0; i < n; i++) {
+            after = list[i].seq;
+            if (!each(ctx, &list[i]))
+                return NULL;
+        }
+    } while (n > 0);
+    return NULL;
+}
+
+struct err *access_list(struct access *a, bool (*each)(void *ctx, const struct queue_entry *e), void *ctx)
+{
+    if (a->queue)
+        return list_offline(a, each, ctx);
+    wire_begin(&a->out, WIRE_LIST);
+    struct err *e = wire_send(a->fd, &a->out);
+    while (!e) {
+        enum wire_verb verb;
+        e = wire_recv(a->fd, &a->in, &verb);
+        if (e)
+            break;
+        if (verb == WIRE_END) {
+            struct rd r = rd_of(buf_str(&a->in));
+            return end_of(&r, NULL, NULL);
+        }
+        struct queue_entry entry;
+        arena_reset(a->arena);
+        e = read_entry(a, &entry);
+        if (!e && !each(ctx, &entry))
+            return NULL;
+    }
+    return e;
+}
+
+/* --- acts */
+
+static struct err *read_ids(struct access *a, void (*each)(void *ctx, const char *id), void *ctx,
+                            uint64_t *count_out)
+{
+    for (;;) {
+        enum wire_verb verb;
+        struct err *e = wire_recv(a->fd, &a->in, &verb);
+        if (e)
+            return e;
+        struct rd r = rd_of(buf_str(&a->in));
+        if (verb == WIRE_END)
+            return end_of(&r, count_out, NULL);
+        char id[QUEUE_ID_MAX];
+        str_copy(id, sizeof(id), rd_lstr(&r));
+        if (each)
+            each(ctx, id);
+    }
+}
+
+struct err *access_do(struct access *a, enum queue_act act, const struct queue_select *what,
+                      void (*each)(void *ctx, const char *id), void *ctx, uint64_t *count_out)
+{
+    if (a->queue)
+        return queue_do(a->queue, act, what, each, ctx, count_out);
+    wire_begin(&a->out, WIRE_DO);
+    buf_add_u8(&a->out, (uint8_t)act);
+    buf_add_lstr(&a->out, what->id);
+    buf_add_u8(&a->out, (uint8_t)what->queue);
+    struct err *e = wire_send(a->fd, &a->out);
+    return e ? e : read_ids(a, each, ctx, count_out);
+}
+
+struct err *access_flush(struct access *a, struct str id, struct str site, bool *found_out)
+{
+    if (a->queue)
+        return err_new(ERR_CLOSED, 0, "the mail system is down");
+    uint64_t count = 0;
+    wire_begin(&a->out, WIRE_FLUSH);
+    buf_add_lstr(&a->out, id);
+    buf_add_lstr(&a->out, site);
+    struct err *e = wire_send(a->fd, &a->out);
+    if (!e)
+        e = read_ids(a, NULL, NULL, &count);
+    if (!e)
+        *found_out = count > 0;
+    return e;
+}
+
+/* --- one message */
+
+static struct err *find_offline(struct access *a, struct str id,
+                                void (*entry)(void *, const struct queue_entry *),
+                                void (*content)(void *, struct str), void *ctx, bool *found_out)
+{
+    struct queue_entry found;
+    struct qmsg *m;
+    struct content_reader *r;
+    struct err *e = queue_find(a->queue, id, a->arena, &found, &m, found_out);
+    if (e || !*found_out)
+        return e;
+    entry(ctx, &found);
+    e = content_open(m, &r);
+    while (!e) {
+        struct str piece;
+        e = content_next(r, &piece);
+        if (e || piece.len == 0) {
+            content_close(r);
+            break;
+        }
+        content(ctx, piece);
+    }
+    qmsg_unref(m);
+    return e;
+}
+
+struct err *access_find(struct access *a, struct str id,
+                        void (*entry)(void *ctx, const struct queue_entry *e),
+                        void (*content)(void *ctx, struct str piece), void *ctx, bool *found_out)
+{
+    if (a->queue)
+        return find_offline(a, id, entry, content, ctx, found_out);
+    wire_begin(&a->out, WIRE_FIND);
+    buf_add_lstr(&a->out, id);
+    struct err *e = wire_send(a->fd, &a->out);
+    while (!e) {
+        enum wire_verb verb;
+        e = wire_recv(a->fd, &a->in, &verb);
+        if (e)
+            break;
+        if (verb == WIRE_END) {
+            uint64_t count = 0;
+            struct rd r = rd_of(buf_str(&a->in));
+            e = end_of(&r, &count, NULL);
+            *found_out = count > 0;
+            return e;
+        }
+        struct queue_entry found;
+        if (verb == WIRE_CONTENT)
+            content(ctx, buf_str(&a->in));
+        else if ((e = read_entry(a, &found)) == NULL)
+            entry(ctx, &found);
+    }
+    return e;
+}
+
+/* --- mail */
+
+static struct err *send_lines(struct access *a, const struct submission *m)
+{
+    struct str text;
+    bool whole;
+    struct err *e = NULL;
+    while (!e && m->next_line(m->ctx, &text, &whole, &e)) {
+        wire_begin(&a->out, WIRE_LINE);
+        buf_add_u8(&a->out, whole);
+        buf_add_str(&a->out, text);
+        e = wire_send(a->fd, &a->out);
+    }
+    if (e)
+        return e;
+    wire_begin(&a->out, WIRE_DONE);
+    return wire_send(a->fd, &a->out);
+}
+
+struct err *access_submit(struct access *a, const struct submission *m, char *id_out)
+{
+    if (a->queue)
+        return err_new(ERR_CLOSED, 0, "the mail system is down");
+    wire_begin(&a->out, WIRE_SUBMIT);
+    buf_add_lstr(&a->out, m->sender);
+    buf_add_u8(&a->out, m->ret);
+    buf_add_lstr(&a->out, m->envid);
+    buf_add_u32(&a->out, m->flags);
+    buf_add_u32(&a->out, (uint32_t)m->rcpt_count);
+    for (size_t i = 0; i < m->rcpt_count; i++) {
+        buf_add_lstr(&a->out, m->rcpts[i]);
+        buf_add_u8(&a->out, m->notify);
+        buf_add_lstr(&a->out, STR(""));
+    }
+    struct err *e = wire_send(a->fd, &a->out);
+    if (!e)
+        e = send_lines(a, m);
+    enum wire_verb verb;
+    if (!e)
+        e = wire_recv(a->fd, &a->in, &verb);
+    if (e)
+        return e;
+    struct rd r = rd_of(buf_str(&a->in));
+    struct str id = STR("");
+    e = end_of(&r, NULL, &id);
+    if (!e)
+        str_copy(id_out, QUEUE_ID_MAX, id);
+    return e;
+}
+
+/* --- flush */
+
+static int flush_all(struct access *a, void *ctx)
+{
+    bool found;
+    struct err *e = access_flush(a, STR(""), STR(""), &found);
+    if (e) {
+        fprintf(stderr, "%s: fatal: %s\n", (const char *)ctx, e->text);
+        return 1;
+    }
+    return 0;
+}
+
+int access_flush_all(const struct snapshot *s, const char *tag)
+{
+    return access_run(s, tag, false, flush_all, (void *)tag);
+}

@@ -1,0 +1,18 @@
+/* control: the unix socket by which commands act on the running server: <queue_directory>/public/ringpost. Who
+ * may do what follows from the peer's uid (SO_PEERCRED): root, mail_owner and the engine's own user may do
+ * all; others may post mail, list and flush (authorized_*_users later). Verbs: wire.h. */
+#ifndef CORE_SERVER_CONTROL_H
+#define CORE_SERVER_CONTROL_H
+
+#include "queue/queue.h"
+
+#define CONTROL_SOCKET "public/ringpost"
+
+struct control;
+/* Its fibers run on w. Main thread. */
+struct err *control_start(struct queue *queue, struct worker *w, const char *queue_directory,
+                          struct control **out) MUST_USE;
+void control_stop(struct control *c); /* no new connections */
+void control_free(struct control *c); /* after w ended */
+
+#endif

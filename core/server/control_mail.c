@@ -1,0 +1,281 @@
+/* control_mail: mail by way of the control socket: what pickup(8) does in Postfix, sendmail -bs, and postsuper -r. */
+#include <unistd.h>
+
+#include "core/cleanup/cleanup.h"
+#include "core/mail/date.h"
+#include "core/server/control_private.h"
+#include "core/smtpd/smtpd.h"
+#include "io/base/clock.h"
+#include "io/base/log.h"
+#include "io/base/mem.h"
+#include "io/net/stream.h"
+
+#define LINE_PIECE_MAX 2048
+
+static const struct service *service_of(const struct snapshot *s, const char *name)
+{
+    const struct service *svc = config_service(s, name, NULL);
+    return svc ? svc : config_service(s, "cleanup", NULL);
+}
+
+static void received_line(struct cleanup *c, const struct params *p, struct arena *a, int64_t uid)
+{
+    char date[DATE_TEXT_MAX];
+    date_rfc5322(cleanup_arrival_us(c), date);
+    cleanup_line(c, arena_printf(a, "Received: by %s (%s, from userid %lld)", p->myhostname,
+                                 p->mail_name, (long long)uid), true);
+    cleanup_line(c, arena_printf(a, "\tid %s; %s", cleanup_id(c), date), true);
+}
+
+/* --- submit */
+
+static struct err *submit_refused(struct caller *c, enum cleanup_status status, struct str why)
+{
+    struct str text = why.len ? why : str_of(cleanup_status_reply(status));
+    return wire_send_end(c->fd, &c->out, WIRE_REJECTED, (uint64_t)status, text);
+}
+
+static bool submit_envelope(struct caller *c, struct rd *body, struct cleanup *cl, struct str *sender_out)
+{
+    struct str sender = rd_lstr(body);
+    uint8_t ret = rd_u8(body);
+    struct str envid = rd_lstr(body);
+    uint32_t flags = rd_u32(body);
+    uint32_t n = rd_u32(body);
+    *sender_out = arena_str(c->arena, sender);
+    cleanup_sender(cl, sender, ret, envid,
+                   ENV_LOCAL | (flags & WIRE_SUBMIT_8BIT ? ENV_8BIT : 0) |
+                       (flags & WIRE_SUBMIT_UTF8 ? ENV_SMTPUTF8 : 0));
+    for (uint32_t i = 0; i < n && !body->bad; i++) {
+        struct str address = rd_lstr(body);
+        uint8_t notify = rd_u8(body);
+        struct str orcpt = rd_lstr(body);
+        if (!body->bad)
+            cleanup_rcpt(cl, address, address, orcpt, notify);
+    }
+    return !body->bad;
+}
+
+static struct err *submit_content(struct caller *c, struct cleanup *cl)
+{
+    for (;;) {
+        enum wire_verb verb;
+        struct err *e = wire_recv(c->fd, &c->in, &verb);
+        if (e)
+            return e;
+        if (verb == WIRE_DONE)
+            return NULL;
+        if (verb != WIRE_LINE || c->in.len < 1)
+            return err_new(ERR_PROTOCOL, 0, "unexpected frame %d in a message", (int)verb);
+        cleanup_line(cl, str_from(buf_str(&c->in), 1), c->in.ptr[0] != 0);
+    }
+}
+
+struct err *control_submit(struct caller *c, struct rd *body)
+{
+    struct snapshot *s = config_current();
+    const struct service *svc = service_of(s, "cleanup");
+    struct cleanup *cl;
+    struct str sender;
+    struct err *e = NULL;
+    enum cleanup_status status = cleanup_begin(svc, c->queue, CLEANUP_LOCAL, &cl);
+    if (status != CLEANUP_OK) {
+        e = submit_refused(c, status, STR(""));
+    } else if (!submit_envelope(c, body, cl, &sender)) {
+        cleanup_abort(cl);
+        e = wire_send_end(c->fd, &c->out, WIRE_ERROR, 0, STR("malformed request"));
+    } else {
+        char id[QUEUE_ID_MAX];
+        str_copy(id, sizeof(id), str_of(cleanup_id(cl)));
+        log_info("pickup", "%s: uid=%lld from=<%.*s>", id, (long long)c->uid, STR_ARG(sender));
+        cleanup_attr(cl, "rewrite_context", STR("local"));
+        received_line(cl, svc->params, c->arena, c->uid);
+        e = submit_content(c, cl);
+        if (e) {
+            cleanup_abort(cl);
+        } else {
+            struct str why = STR("");
+            status = cleanup_commit(cl, c->arena, &why);
+            e = status == CLEANUP_OK ? wire_send_end(c->fd, &c->out, WIRE_OK, 1, str_of(id))
+                                     : submit_refused(c, status, why);
+        }
+    }
+    snapshot_unref(s);
+    return e;
+}
+
+/* --- sendmail -bs */
+
+struct err *control_smtpd(struct caller *c, struct rd *body)
+{
+    (void)body;
+    struct snapshot *s = config_current();
+    const struct service *svc = config_service(s, "smtp", "inet");
+    for (size_t i = 0; !svc && i < s->service_count; i++)
+        if (strcmp(s->services[i].command, "smtpd") == 0)
+            svc = &s->services[i];
+    if (!svc)
+        svc = service_of(s, "cleanup");
+    smtpd_session_stdio(svc, c->queue, c->fd, c->fd);
+    c->fd = -1;
+    snapshot_unref(s);
+    return NULL;
+}
+
+/* --- requeue */
+
+/* A stream layer over stored content, so that its lines are read by the one reader of lines. */
+struct content_layer {
+    struct stream_layer layer;
+    struct content_reader *reader;
+    struct str left;
+};
+
+static struct err *content_layer_read(struct stream_layer *l, void *bytes, size_t n,
+                                      int64_t deadline_ns, size_t *n_out)
+{
+    struct content_layer *c = (struct content_layer *)(void *)l;
+    (void)deadline_ns;
+    if (c->left.len == 0) {
+        struct err *e = content_next(c->reader, &c->left);
+        if (e)
+            return e;
+        if (c->left.len == 0)
+            return err_new(ERR_CLOSED, 0, "end of content");
+    }
+    size_t take = c->left.len < n ? c->left.len : n;
+    memcpy(bytes, c->left.ptr, take);
+    c->left = str_from(c->left, take);
+    *n_out = take;
+    return NULL;
+}
+
+static struct err *content_layer_writev(struct stream_layer *l, struct iovec *iov, int iovs,
+                                        int64_t deadline_ns)
+{
+    (void)l, (void)iov, (void)iovs, (void)deadline_ns;
+    return err_new(ERR_REFUSED, 0, "stored content is only read");
+}
+
+static void content_layer_close(struct stream_layer *l)
+{
+    struct content_layer *c = (struct content_layer *)(void *)l;
+    content_close(c->reader);
+    mem_free(c);
+}
+
+static const struct stream_layer_ops content_layer_ops = {content_layer_read, content_layer_writev,
+                                                          content_layer_close};
+
+static struct err *copy_lines(struct qmsg *m, struct cleanup *cl)
+{
+    struct content_reader *reader;
+    struct err *e = content_open(m, &reader);
+    if (e)
+        return e;
+    struct content_layer *layer = MEM_NEW(struct content_layer);
+    layer->layer.ops = &content_layer_ops;
+    layer->reader = reader;
+    struct stream *stream = stream_new_layer(&layer->layer);
+    for (;;) {
+        struct line line;
+        e = stream_line(stream, LINE_PIECE_MAX, DEADLINE_NEVER, &line);
+        if (e)
+            break;
+        cleanup_line(cl, line.text, line.end != LINE_LONG);
+    }
+    stream_free(stream);
+    return e->kind == ERR_CLOSED ? NULL : e;
+}
+
+static void copy_envelope(const struct envelope *env, struct cleanup *cl)
+{
+    cleanup_sender(cl, env->sender, env->ret, env->envid, env->flags & (ENV_8BIT | ENV_SMTPUTF8));
+    for (size_t i = 0; i < env->attr_count; i++)
+        cleanup_attr(cl, (const char *)env->attrs[i].name.ptr, env->attrs[i].value);
+    for (size_t i = 0; i < env->rcpt_count; i++) {
+        const struct rcpt *r = &env->rcpts[i];
+        if (r->state == RCPT_TODO || r->state == RCPT_DEFERRED)
+            cleanup_rcpt(cl, r->address, r->original, r->orcpt, r->notify);
+    }
+}
+
+/* false: it was gone, or another queue's; e on trouble. */
+static struct err *requeue_one(struct queue *queue, const struct service *svc, struct str id,
+                               enum queue_name only, bool *done_out)
+{
+    struct arena *a = arena_new(2048, 0);
+    struct queue_entry entry;
+    struct qmsg *m;
+    bool found;
+    *done_out = false;
+    struct err *e = queue_find(queue, id, a, &entry, &m, &found);
+    if (e || !found) {
+        arena_free(a);
+        return e;
+    }
+    struct cleanup *cl;
+    enum cleanup_status status = CLEANUP_OK;
+    if ((only == QUEUE_ANY || only == entry.queue) && entry.queue != QUEUE_ACTIVE) {
+        status = cleanup_begin(svc, queue, 0, &cl);
+        if (status == CLEANUP_OK) {
+            log_info("pickup", "%s: uid=%lld from=<%.*s> orig_id=%s", cleanup_id(cl),
+                     (long long)geteuid(), STR_ARG(entry.env->sender), entry.id);
+            copy_envelope(entry.env, cl);
+            received_line(cl, svc->params, a, geteuid());
+            e = copy_lines(m, cl);
+            struct str why = STR("");
+            if (e)
+                cleanup_abort(cl);
+            else
+                status = cleanup_commit(cl, a, &why);
+            *done_out = !e && status == CLEANUP_OK;
+        }
+    }
+    qmsg_unref(m);
+    if (!e && status != CLEANUP_OK)
+        e = err_new(ERR_IO, 0, "requeue %.*s: %s", STR_ARG(id), cleanup_status_reply(status));
+    /* Only now that the copy is safe the old one goes. */
+    if (*done_out)
+        e = queue_do(queue, QUEUE_ACT_REMOVE, &(struct queue_select){.id = id}, NULL, NULL, NULL);
+    arena_free(a);
+    return e;
+}
+
+struct err *control_requeue(struct queue *queue, const struct queue_select *what,
+                            void (*each)(void *ctx, const char *id), void *ctx, uint64_t *count_out)
+{
+    struct snapshot *s = config_current();
+    const struct service *svc = service_of(s, "cleanup");
+    struct arena *a = arena_new(4096, 0);
+    struct buf ids = {0};
+    struct err *e = NULL;
+    uint64_t after = 0;
+    size_t n = what->id.len ? 0 : 1;
+    if (what->id.len)
+        buf_add_lstr(&ids, what->id);
+    while (n > 0 && !e) { /* the ids first: what is requeued comes back under a new one */
+        struct queue_entry *list;
+        arena_reset(a);
+        e = queue_list(queue, after, 256, a, &list, &n);
+        for (size_t i = 0; !e && i < n; i++) {
+            buf_add_lstr(&ids, str_of(list[i].id));
+            after = list[i].seq;
+        }
+    }
+    struct rd r = rd_of(buf_str(&ids));
+    while (!e && r.ptr < r.end) {
+        bool done;
+        char id[QUEUE_ID_MAX];
+        str_copy(id, sizeof(id), rd_lstr(&r));
+        e = requeue_one(queue, svc, str_of(id), what->queue, &done);
+        if (!e && done) {
+            each(ctx, id);
+            (*count_out)++;
+        }
+    }
+    buf_fini(&ids);
+    arena_free(a);
+    snapshot_unref(s);
+    return e;
+}

@@ -1,0 +1,30 @@
+/* control_private: what control.c, control_queue.c and control_mail.c share. */
+#ifndef CORE_SERVER_CONTROL_PRIVATE_H
+#define CORE_SERVER_CONTROL_PRIVATE_H
+
+#include "core/server/control.h"
+#include "core/server/wire.h"
+
+/* One connection of a command. */
+struct caller {
+    struct queue *queue;
+    int fd;
+    int64_t uid;
+    bool privileged;
+    struct arena *arena;
+    struct buf in, out;
+};
+
+/* Each answers with WIRE_END itself, or returns the error for which the caller closes. */
+struct err *control_list(struct caller *c, struct rd *body);
+struct err *control_do(struct caller *c, struct rd *body);
+struct err *control_flush(struct caller *c, struct rd *body);
+struct err *control_find(struct caller *c, struct rd *body);
+struct err *control_counts(struct caller *c, struct rd *body);
+struct err *control_submit(struct caller *c, struct rd *body);
+struct err *control_smtpd(struct caller *c, struct rd *body); /* closes c->fd */
+/* postsuper -r: through cleanup again, under a new id. */
+struct err *control_requeue(struct queue *queue, const struct queue_select *what,
+                            void (*each)(void *ctx, const char *id), void *ctx, uint64_t *count_out);
+
+#endif

@@ -1,0 +1,42 @@
+/* wire: frames between commands and the running server (control.h): u32 length, u8 verb, body packed with
+ * buf.h. One request a connection, then answers, the last of them WIRE_END. Blocking outside fibers. */
+#ifndef CORE_SERVER_WIRE_H
+#define CORE_SERVER_WIRE_H
+
+#include "io/base/buf.h"
+#include "io/base/err.h"
+
+enum wire_verb {
+    /* requests */
+    WIRE_LIST = 1, /* -> ENTRY ... END */
+    WIRE_DO,       /* u8 queue_act, lstr id ("" = all), u8 queue_name -> ID ... END(count) */
+    WIRE_FLUSH,    /* lstr id, lstr site -> END(count 1 = found) */
+    WIRE_FIND,     /* lstr id -> ENTRY, CONTENT ..., END; END(count 0) = no such message */
+    WIRE_SUBMIT,   /* lstr sender, u8 ret, lstr envid, u32 flags (WIRE_SUBMIT_*), u32 n, n x (lstr address, u8 notify, lstr orcpt);
+                      then LINE ... DONE from the client -> END(text = queue id) */
+    WIRE_SMTPD,    /* the rest of the connection is an SMTP dialogue (sendmail -bs) */
+    WIRE_COUNTS,   /* -> COUNTS, END */
+    WIRE_LINE,     /* u8 whole, bytes: a piece of a content line (client) */
+    WIRE_DONE,     /* end of content (client) */
+    /* answers */
+    WIRE_ENTRY = 32, /* u64 seq, lstr id, u8 queue_name, u64 next_try_us, u8 forced_expire, packed envelope */
+    WIRE_ID,         /* lstr id */
+    WIRE_CONTENT,    /* bytes */
+    WIRE_COUNT_ROWS, /* u32 n, n x (lstr name, u64 value) */
+    WIRE_END,        /* u8 status: enum wire_status, u64 count, lstr text */
+};
+enum wire_status { WIRE_OK, WIRE_ERROR, WIRE_DENIED, WIRE_REJECTED };
+enum { WIRE_SUBMIT_8BIT = 1, WIRE_SUBMIT_UTF8 = 2 };
+
+#define WIRE_FRAME_MAX (64u << 20)
+
+/* A frame being built: b is reset, room for the length is left, the verb is put. */
+void wire_begin(struct buf *b, enum wire_verb verb);
+/* Yields in a fiber. */
+struct err *wire_send(int fd, struct buf *b) MUST_USE;
+/* Body in *b (reset). ERR_CLOSED at end of file. Yields in a fiber. */
+struct err *wire_recv(int fd, struct buf *b, enum wire_verb *verb_out) MUST_USE;
+struct err *wire_send_end(int fd, struct buf *b, enum wire_status status, uint64_t count,
+                          struct str text) MUST_USE;
+
+#endif
