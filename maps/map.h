@@ -15,6 +15,8 @@ struct map;
 enum map_flags {
     MAP_FOLD = 1,       /* keys are folded to lower case before the lookup (addresses, domains) */
     MAP_REGEXP_SUB = 2, /* pattern results may use $1 (not for security-sensitive tables) */
+    MAP_LAZY = 4,       /* a file that cannot be opened now is no error of map_open: it is logged, and
+                           find is an error until the file appears */
 };
 
 /* What the house needs of main.cf, filled by core/config. */
@@ -23,13 +25,14 @@ struct map_options {
     const char *default_type; /* default_database_type: for a name without "type:" */
 };
 
-/* ERR_CONFIG: unknown type ("unsupported dictionary type: foo"), bad inline text. ERR_NOTFOUND / ERR_REFUSED for files:
- * the caller decides whether to refuse the configuration; map_open_lazy defers the error to find. */
+/* ERR_CONFIG: unknown type ("unsupported dictionary type: foo"), bad inline text. ERR_UNSUPPORTED: a type of
+ * Postfix that is not built in. ERR_NOTFOUND, ERR_REFUSED, ERR_IO, ERR_DAMAGED for files, unless MAP_LAZY: the
+ * caller decides whether to refuse the configuration. "proxy:" before a type means nothing here. */
 struct err *map_open(struct str type_name, unsigned flags, const struct map_options *options,
                      struct map **out) MUST_USE;
 void map_close(struct map *m);
 const char *map_name(const struct map *m); /* "hash:/etc/postfix/virtual" */
-/* true for types that take the key as it is (regexp, pcre, cidr): no partial address keys. */
+/* true when it takes the key as it is (regexp, pcre, cidr, joins of these): no partial address keys. */
 bool map_is_pattern(const struct map *m);
 
 /* value is copied into a. NULL error: *found_out says which. */
@@ -41,15 +44,19 @@ struct map_type {
     const char *name;
     bool pattern; /* no partial keys */
     struct err *(*open)(struct map *m, struct str name, const struct map_options *options);
-    void (*close)(struct map *m);
+    void (*close)(struct map *m); /* also after a failed open; impl may be NULL */
     struct err *(*find)(struct map *m, struct arena *a, struct str key, struct str *value_out,
                         bool *found_out);
     const char *(*build_suffix)(void); /* postmap can build it; NULL = it cannot */
+    /* Every entry, for postmap -s; NULL = it cannot. */
+    struct err *(*walk)(struct map *m, void (*each)(void *ctx, struct str key, struct str value),
+                        void *ctx);
 };
 struct map {
     const struct map_type *type;
     char *name;
     unsigned flags;
+    bool pattern; /* of the type, or as open found it */
     void *impl;
 };
 const struct map_type *map_type_find(struct str name); /* NULL = no such type */
@@ -63,10 +70,13 @@ struct map_list {
 };
 struct err *map_list_open(const char *text, unsigned flags, const struct map_options *options,
                           struct map_list *out) MUST_USE;
-void map_list_close(struct map_list *l);
+void map_list_close(struct map_list *l); /* leaves it empty */
 /* First map that has it; an error of an earlier one ends the search. */
 struct err *map_list_find(const struct map_list *l, struct arena *a, struct str key,
                           struct str *value_out, bool *found_out) MUST_USE;
+/* The same, without the pattern tables: for keys that are a part of what was asked. */
+struct err *map_list_find_fixed(const struct map_list *l, struct arena *a, struct str key,
+                                struct str *value_out, bool *found_out) MUST_USE;
 /* Postfix's address search order (mail_addr_find): user+ext@domain, user@domain, [user+ext, user
  * when domain is `local` to us], @domain. delimiters = recipient_delimiter. ext_out gets the
  * extension cut off by the match ("+foo"), empty when none. is_local(ctx, domain) NULL = never. */
@@ -105,8 +115,13 @@ struct map_build_options {
     bool warn_dup;    /* not -w */
     const char *tag;  /* "postmap" for messages */
 };
-/* Source file -> type's file, built aside and renamed. Source from fd when >= 0 (-i). */
+/* Source file -> type's file (path + suffix), built aside and renamed: a reader sees the old table or
+ * the new one. Source from source_fd when >= 0 (-i). The file gets the mode and owner of the source.
+ * Lines that cannot be read are warned about and left out. */
 struct err *map_build(const struct map_type *type, const char *path, int source_fd,
                       const struct map_build_options *options) MUST_USE;
+/* Take keys out (postmap -d), as one replacement of the file. */
+struct err *map_build_delete(const struct map_type *type, const char *path, const struct str *keys,
+                             size_t count, size_t *deleted_out) MUST_USE;
 
 #endif

@@ -34,6 +34,7 @@ struct service {
     const struct lists *lists;
     const char *file;     /* where it stands */
     int line;
+    struct service_private *priv;
 };
 
 struct snapshot {
@@ -65,6 +66,9 @@ void snapshot_unref(const struct snapshot *s);
 /* By name: dynamic ones too (TRANSPORT_destination_recipient_limit). Value of main.cf, expanded;
  * NULL = not set there and no default. */
 const char *config_value(const struct snapshot *s, const char *name);
+/* The same as svc sees it: with the -o of its line, $service_name and $process_name. Restriction
+ * classes are asked for with this. */
+const char *service_value(const struct service *svc, const char *name);
 /* NULL = none. type NULL = any of unix, inet, fifo, pass. */
 const struct service *config_service(const struct snapshot *s, const char *name, const char *type);
 /* Scheduler options of this snapshot: every unix service of master.cf that is a delivery agent, with its

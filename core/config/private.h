@@ -1,0 +1,54 @@
+/* private: what the files of this room share behind struct snapshot. */
+#ifndef CORE_CONFIG_PRIVATE_H
+#define CORE_CONFIG_PRIVATE_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include "core/config/eval.h"
+#include "core/config/master_cf.h"
+#include "core/config/snapshot.h"
+
+#define SNAPSHOT_MAGIC 0x736e6170u
+
+struct service_private {
+    struct dict over;
+    struct hmap values; /* under lock */
+    struct lists *own_lists; /* NULL = those of main.cf */
+};
+
+struct config_private {
+    uint32_t magic;
+    _Atomic unsigned refs;
+    struct arena *arena;
+    struct dict main, computed;
+    struct notes notes;
+    struct map_options map_options;
+    struct lists *lists;
+    struct master_entry *master;
+    size_t master_count;
+    size_t listen_addr_count; /* own_addrs begins with those of inet_interfaces */
+    pthread_mutex_t lock; /* values asked for by name, made when they are first asked for */
+    struct arena *lazy;
+    struct hmap values;
+};
+
+struct scope config_scope(const struct snapshot *s, const struct service *svc);
+/* host.c: computed defaults, and addresses of our own. */
+struct err *host_names(struct config_private *c) MUST_USE;
+struct err *host_addrs(struct snapshot *s, struct arena *a, const char *inet_interfaces,
+                       const char *proxy_interfaces, const char *inet_protocols) MUST_USE;
+struct err *host_networks(const struct snapshot *s, struct arena *a, const char *style,
+                          struct str *out) MUST_USE;
+
+/* lists.c: tables. base NULL = open all; else share what has the same text. */
+struct err *lists_open(const struct scope *scope, const struct params *p,
+                       const struct params *base_params, const struct lists *base,
+                       const struct map_options *o, struct lists **out) MUST_USE;
+void lists_close(struct lists *l, const struct lists *base);
+
+/* check.c: names nobody uses, parameters known but not acted on: into the notes. */
+void check_names(const struct snapshot *s, struct arena *scratch);
+/* compat.c: is compatibility_level one? */
+struct err *compat_check(const struct scope *scope, struct arena *scratch) MUST_USE;
+
+#endif

@@ -1,0 +1,196 @@
+/* What the scheduler needs of main.cf and master.cf. Per transport: TRANSPORT_x, whose default is
+ * default_x. */
+#include <stdio.h>
+#include <stdlib.h>
+#include "core/config/private.h"
+#include "io/base/log.h"
+#include "io/base/param.h"
+
+/* Services of master.cf that nobody delivers to. */
+static const char *const no_agents[] = {
+    "pickup",   "cleanup",   "qmgr", "nqmgr", "oqmgr",    "tlsmgr",  "trivial-rewrite",
+    "bounce",   "verify",    "flush", "proxymap", "showq", "anvil",  "scache",
+    "postlogd", "dnsblog",   "tlsproxy", "smtpd", "qmqpd", "postscreen", NULL,
+};
+
+static bool is_agent(const struct service *svc)
+{
+    if (strcmp(svc->type, "unix") != 0)
+        return false;
+    for (size_t i = 0; no_agents[i]; i++)
+        if (strcmp(svc->command, no_agents[i]) == 0)
+            return false;
+    return true;
+}
+
+/* A value that cannot be read counts as the one of the row it defaults to, and the log says so: the
+ * settings of one transport do not stop the others. */
+struct reader {
+    const struct snapshot *s;
+    const char *transport;
+    char name[200];
+};
+
+static const char *text_of(struct reader *r, const char *suffix)
+{
+    /* The default of initial_destination_concurrency has no default_ before it. */
+    bool bare = strcmp(r->transport, "default") == 0 && strncmp(suffix, "initial", 7) == 0;
+    snprintf(r->name, sizeof(r->name), "%s%s%s", bare ? "" : r->transport, bare ? "" : "_", suffix);
+    const char *value = config_value(r->s, r->name);
+    return value ? value : "";
+}
+
+static int64_t number(struct reader *r, const char *suffix, int64_t otherwise)
+{
+    int64_t n = 0;
+    const char *text = text_of(r, suffix);
+    struct err *e = param_int(r->name, str_of(text), &n);
+    if (!e)
+        e = param_range(r->name, PARAM_INT, n, "0", "");
+    if (!e)
+        return n;
+    log_warning("qmgr", "%s -- using %lld", e->text, (long long)otherwise);
+    return otherwise;
+}
+
+/* Time values of main.cf, and "250ms". */
+static int64_t milliseconds(struct reader *r, const char *suffix, int64_t otherwise_s)
+{
+    struct str text = str_of(text_of(r, suffix));
+    uint64_t ms;
+    if (str_ends(text, STR("ms")) && str_u64(str_head(text, text.len - 2), &ms) && ms < INT32_MAX)
+        return (int64_t)ms;
+    int64_t seconds = 0;
+    struct err *e = param_time(r->name, text, 's', &seconds);
+    if (!e)
+        return seconds * 1000;
+    log_warning("qmgr", "%s -- using %llds", e->text, (long long)otherwise_s);
+    return otherwise_s * 1000;
+}
+
+struct feedback {
+    double constant, per_window;
+    bool sqrt;
+};
+
+/* feedback = number [ "/" ( "concurrency" / "sqrt_concurrency" ) ], 0 <= number <= 1 */
+static bool feedback_of(struct str text, struct feedback *out)
+{
+    char copy[64], *end;
+    if (str_copy(copy, sizeof(copy), str_trim(text)) == 0 || text.len >= sizeof(copy))
+        return false;
+    double n = strtod(copy, &end);
+    if (end == copy || !(n >= 0 && n <= 1))
+        return false;
+    struct str rest = str_trim(str_of(end));
+    *out = (struct feedback){0};
+    if (rest.len == 0) {
+        out->constant = n;
+        return true;
+    }
+    if (rest.ptr[0] != '/')
+        return false;
+    rest = str_trim(str_from(rest, 1));
+    if (str_eq(rest, STR("1"))) {
+        out->constant = n;
+        return true;
+    }
+    out->per_window = n;
+    out->sqrt = str_eq(rest, STR("sqrt_concurrency"));
+    return out->sqrt || str_eq(rest, STR("concurrency"));
+}
+
+static struct feedback feedback(struct reader *r, const char *suffix)
+{
+    struct feedback f;
+    const char *text = text_of(r, suffix);
+    if (feedback_of(str_of(text), &f))
+        return f;
+    log_warning("qmgr", "%s: ignoring malformed or unreasonable feedback: %s", r->name, text);
+    return (struct feedback){.constant = 1};
+}
+
+static void fill(const struct snapshot *s, const char *name, struct sched_transport *t)
+{
+    const struct params *p = s->params;
+    struct reader r = {.s = s, .transport = name};
+    *t = (struct sched_transport){.name = name};
+    t->initial_concurrency =
+        number(&r, "initial_destination_concurrency", p->initial_destination_concurrency);
+    t->concurrency_limit =
+        number(&r, "destination_concurrency_limit", p->default_destination_concurrency_limit);
+    t->recipient_limit =
+        number(&r, "destination_recipient_limit", p->default_destination_recipient_limit);
+    t->rate_delay_ms =
+        milliseconds(&r, "destination_rate_delay", p->default_destination_rate_delay);
+    t->transport_rate_delay_ms =
+        milliseconds(&r, "transport_rate_delay", p->default_transport_rate_delay);
+    t->failed_cohort_limit = number(&r, "destination_concurrency_failed_cohort_limit",
+                                    p->default_destination_concurrency_failed_cohort_limit);
+    struct feedback f = feedback(&r, "destination_concurrency_negative_feedback");
+    t->negative_feedback = f.constant;
+    t->negative_per_window = f.per_window;
+    t->negative_sqrt = f.sqrt;
+    f = feedback(&r, "destination_concurrency_positive_feedback");
+    t->positive_feedback = f.constant;
+    t->positive_per_window = f.per_window;
+    t->positive_sqrt = f.sqrt;
+}
+
+static const char *no_agent(const struct snapshot *s, const char *command)
+{
+    pthread_mutex_lock(&s->priv->lock);
+    struct str text = arena_printf(
+        s->priv->lazy, "mail transport unavailable: this version has no delivery agent \"%s\"", command);
+    pthread_mutex_unlock(&s->priv->lock);
+    return text.ptr;
+}
+
+static struct sched_transport *make_transports(const struct snapshot *s,
+                                               bool (*exists)(const char *command), size_t *n_out)
+{
+    pthread_mutex_lock(&s->priv->lock);
+    struct sched_transport *list =
+        arena_zalloc(s->priv->lazy, (s->service_count + 1) * sizeof(*list));
+    pthread_mutex_unlock(&s->priv->lock);
+    size_t n = 0;
+    for (size_t i = 0; i < s->service_count; i++) {
+        const struct service *svc = &s->services[i];
+        if (!is_agent(svc))
+            continue;
+        struct sched_transport *t = &list[n++];
+        fill(s, svc->name, t);
+        t->process_limit = svc->maxproc;
+        if (exists && !exists(svc->command)) {
+            t->unavailable = true;
+            t->why = no_agent(s, svc->command);
+        }
+    }
+    *n_out = n;
+    return list;
+}
+
+void config_sched_options(const struct snapshot *s, bool (*exists)(const char *command),
+                          struct sched_options *out)
+{
+    const struct params *p = s->params;
+    *out = (struct sched_options){
+        .message_active_limit = p->qmgr_message_active_limit,
+        .recipient_limit = p->qmgr_message_recipient_limit,
+        .queue_run_delay_s = p->queue_run_delay,
+        .minimal_backoff_s = p->minimal_backoff_time,
+        .maximal_backoff_s = p->maximal_backoff_time,
+        .maximal_lifetime_s = p->maximal_queue_lifetime,
+        .bounce_lifetime_s = p->bounce_queue_lifetime,
+        .transport_retry_s = p->transport_retry_time,
+        .delay_warning_s = p->delay_warning_time,
+        .concurrency_feedback_debug = p->destination_concurrency_feedback_debug,
+        .defer_transports = p->defer_transports,
+        .empty_address_recipient = "MAILER-DAEMON",
+    };
+    out->transports = make_transports(s, exists, &out->transport_count);
+    fill(s, "default", &out->fallback);
+    out->fallback.name = "";
+    out->fallback.unavailable = true;
+    out->fallback.why = "mail transport unavailable";
+}
