@@ -8,9 +8,11 @@ its own, and a port is handed out once per process.
 import os
 import random
 import socket
+import threading
 
 _FIRST, _LAST, _WORKERS = 20000, 32000, 8
 _taken = set()
+_lock = threading.Lock()
 
 
 def _range():
@@ -23,16 +25,18 @@ def _range():
 def free_port(host="127.0.0.1"):
     """A port nobody listens on now; never the same one twice in this process."""
     low, high = _range()
-    for _ in range(2000):
-        port = random.randrange(low, high)
-        if port in _taken:
-            continue
-        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((host, port))
-            except OSError:
+    # Two servers are set up at once, each in a thread.
+    with _lock:
+        for _ in range(2000):
+            port = random.randrange(low, high)
+            if port in _taken:
                 continue
-        _taken.add(port)
-        return port
+            with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                try:
+                    probe.bind((host, port))
+                except OSError:
+                    continue
+            _taken.add(port)
+            return port
     raise RuntimeError("no free port between %d and %d" % (low, high))

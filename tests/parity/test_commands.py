@@ -301,13 +301,13 @@ def test_sendmail(world, label):
         result = ran(side, done)
         if done.returncode == 0 and stdin and args != ["-q"] and "without" not in label and \
                 "errors" not in label and "cut" not in label:
-            arrived = r"(?:pickup|smtpd)\[\d+\]: (\w+): (?:uid=|client=)"
+            arrived = r"pickup\[\d+\]: (\w+): uid="
             side.server.wait_log(arrived, since=since)
             qid = re.search(arrived, side.server.log(since))[1]
             log, mails = outcome(side, qid)
             normal = side.normal(side.server.log())
             head = [t for s, t in side.server.log_lines(since)
-                    if t.startswith(qid + ": ") and s in ("pickup", "smtpd")]
+                    if t.startswith(qid + ": ") and s == "pickup"]
             result["log"] = normal.log(log + head)
             result["delivery"] = [
                 line for name, mail in mails for line in

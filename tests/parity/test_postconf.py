@@ -142,7 +142,7 @@ def test_read(pair, args):
 
 EDIT = [
     ["-e", "myhostname=new.example"], ["-e", "myhostname = new.example"],
-    ["-e", "newname=1", "other = two words"], ["-e", "mydestination = $myhostname"],
+    ["-e", "newname=1"], ["-e", "other = two words"], ["-e", "mydestination = $myhostname"],
     ["-e", "relayhost=[third.example]"], ["-e", "broken"], ["-e", "=x"], ["-e", "empty="],
     ["-e", "two=lines\nthree=x"], ["-e", "foo_typo=2", "-e", "my_own=3"], ["myhostname=implied"],
     ["-#", "foo_typo"], ["-#", "mydestination"], ["-#", "nosuch"], ["-X", "foo_typo"],

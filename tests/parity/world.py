@@ -106,7 +106,9 @@ class World:
     def __init__(self, params=None, services=None, files=None, master="", sinks=None,
                  base=None):
         sinks = {"default": {}} if sinks is None else sinks
-        routes = {"default_transport": "smtp:[127.0.0.1]:@SINK:default@"} if "default" in sinks \
+        # Local mail too: a test must not write into the machine's mailboxes.
+        routes = {"default_transport": "smtp:[127.0.0.1]:@SINK:default@",
+                  "local_transport": "smtp:[127.0.0.1]:@SINK:default@"} if "default" in sinks \
             else {}
         self.arguments = dict(params={**routes, **(params or {})}, services=services, files=files,
                               master=master)
@@ -133,6 +135,8 @@ class World:
         side = Side(server, sinks, names)
         try:
             server.start()
+            # The log lines of the connections that asked for greetings belong to no row.
+            server.wait_log("disconnect from ", count=len(server.ports), timeout=5)
         except BaseException:
             server.kill_all()
             server.remove()
