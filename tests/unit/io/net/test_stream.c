@@ -66,7 +66,7 @@ static void a_full_buffer_goes_out_unasked(void **state)
     (void)state;
     struct chunk_layer c = chunk_of(STR(""));
     struct stream *s = stream_new_layer(&c.layer);
-    char big[40000];
+    static char big[40000];
     memset(big, 'b', sizeof(big));
     for (int i = 0; i < 20; i++)
         assert_null(stream_put(s, str_make(big, 1000), 0));
