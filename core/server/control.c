@@ -105,7 +105,7 @@ static void accept_main(void *arg)
 struct err *control_start(struct queue *queue, struct worker *w, const char *queue_directory,
                           struct control **out)
 {
-    char path[4096];
+    char path[1024];
     snprintf(path, sizeof(path), "%s/public", queue_directory);
     struct err *e = file_mkdirs(path, 0755);
     if (e)

@@ -199,7 +199,7 @@ static void reload(struct engine *en)
     struct err *e = config_load(en->config_dir, NULL, &s);
     if (e) {
         log_fatal("master", "%s: the old configuration stays in force", e->text);
-        (void)link_send(en->link_fd, LINK_FAILED, e->text, -1);
+        link_send(en->link_fd, LINK_FAILED, e->text, -1);
         return;
     }
     struct queue_options qo;
@@ -210,7 +210,7 @@ static void reload(struct engine *en)
     listeners_commit(en->listeners, s);
     agents_warn_missing(s);
     config_publish(s);
-    (void)link_send(en->link_fd, LINK_READY, NULL, -1);
+    link_send(en->link_fd, LINK_READY, NULL, -1);
 }
 
 /* --- stop */
@@ -291,7 +291,7 @@ static void serve(struct engine *en, int signal_fd)
 static int refuse_start(struct engine *en, const char *why)
 {
     log_fatal("master", "%s", why);
-    (void)link_send(en->link_fd, LINK_FAILED, why, -1);
+    link_send(en->link_fd, LINK_FAILED, why, -1);
     log_stop();
     return 1;
 }

@@ -24,7 +24,7 @@ struct link_msg {
 };
 
 struct err *link_pair(int *supervisor_fd_out, int *engine_fd_out) MUST_USE;
-struct err *link_send(int fd, enum link_verb verb, const char *text, int pass_fd) MUST_USE;
+struct err *link_send(int fd, enum link_verb verb, const char *text, int pass_fd);
 /* Waits. ERR_CLOSED: the other side is gone. */
 struct err *link_recv(int fd, struct link_msg *out) MUST_USE;
 

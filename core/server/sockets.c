@@ -116,7 +116,7 @@ static struct err *want_service(struct wanted *w, size_t i)
     const struct service *svc = &w->snapshot->services[i];
     struct str name = str_of(svc->name);
     ssize_t colon = str_rindex(name, ':');
-    uint16_t port;
+    uint16_t port = 0;
     struct err *e = port_of(svc, colon >= 0 ? str_from(name, (size_t)colon + 1) : name, &port);
     if (e)
         return e;

@@ -67,7 +67,7 @@ static struct err *owner_of(const struct snapshot *s, struct passwd **out)
 struct err *supervise_make_dirs(const struct snapshot *s)
 {
     static const char *const owned[] = {"log", "content", "index", "corrupt", "public", "private", NULL};
-    char path[4096];
+    char path[1024];
     struct passwd *owner;
     struct err *e = owner_of(s, &owner);
     if (!e)
@@ -196,7 +196,7 @@ static void begin_stop(struct supervisor *v)
     v->stop_by_ns = clock_in_s(STOP_S);
     log_info("master", "terminating on signal 15");
     if (v->engine > 0)
-        (void)link_send(v->link_fd, LINK_STOP, NULL, -1);
+        link_send(v->link_fd, LINK_STOP, NULL, -1);
 }
 
 static void reload(struct supervisor *v)
