@@ -18,7 +18,7 @@ static void names_look_as_in_postfix(void **state)
         {true, 0, 1, "0000000000z1"},
         {true, 51000000, 50, "00000z0000zy"},
         /* the example of postconf(5) enable_long_queue_ids */
-        {true, 1337446846191593, 8606177, "3Ps0FS1Zhtz1PFjb"},
+        {true, 1300484092223646, 9586603, "3Ps0FS1Zhtz1PFjb"},
         {true, 1700000000999999, 51, "4SVLCh75plz10"},
     };
     char id[QUEUE_ID_MAX];
