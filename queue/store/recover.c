@@ -370,7 +370,7 @@ static struct err *replay(struct recovery *r)
         if (g->epoch < s->covered >> 32)
             continue;
         if (g->epoch == s->covered >> 32)
-            from = (uint32_t)round_up((uint32_t)s->covered, BLOCK);
+            from = (uint32_t)s->covered < BLOCK ? BLOCK : (uint32_t)s->covered;
         if (e == NULL && from < g->size)
             e = replay_segment(r, g, from);
     }
