@@ -35,7 +35,7 @@ const char *date_rfc5322(int64_t wall_us, char out[DATE_TEXT_MAX])
         char sign = minutes < 0 ? '-' : '+';
         if (minutes < 0)
             minutes = -minutes;
-        snprintf(last.text, sizeof last.text, "%s, %2d %s %d %02d:%02d:%02d %c%02d%02d (%.12s)",
+        snprintf(last.text, sizeof last.text, "%.3s, %2d %.3s %d %02d:%02d:%02d %c%02d%02d (%.8s)",
                  day_names[tm.tm_wday], tm.tm_mday, month_names[tm.tm_mon], tm.tm_year + 1900,
                  tm.tm_hour, tm.tm_min, tm.tm_sec, sign, (int)(minutes / 60), (int)(minutes % 60),
                  tm.tm_zone ? tm.tm_zone : "UTC");
@@ -52,7 +52,7 @@ const char *date_ctime(int64_t wall_us, char out[DATE_TEXT_MAX])
 
     if (!localtime_r(&second, &tm))
         memset(&tm, 0, sizeof tm);
-    snprintf(out, DATE_TEXT_MAX, "%s %s %2d %02d:%02d:%02d", day_names[tm.tm_wday],
+    snprintf(out, DATE_TEXT_MAX, "%.3s %.3s %2d %02d:%02d:%02d", day_names[tm.tm_wday],
              month_names[tm.tm_mon], tm.tm_mday, tm.tm_hour, tm.tm_min, tm.tm_sec);
     return out;
 }
