@@ -145,7 +145,7 @@ struct err *reload_open(struct map *m, const char *path, const struct reload_ops
     atomic_store(&r->check_at_ns, clock_in_s(1));
     *out = r; /* also on failure: the caller's close frees it */
     struct err *e = load(r, identify(path));
-    if (e && (m->flags & MAP_LAZY)) {
+    if (e && (m->flags & MAP_LAZY) && e->kind != ERR_CONFIG) {
         log_error(LOG_SERVICE, "%s: %s", m->name, e->text);
         return NULL;
     }

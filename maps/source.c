@@ -77,8 +77,12 @@ static void alias_value(struct buf *out, struct str s)
             buf_add_char(out, c);
         }
     }
-    if (quoted)
+    if (quoted) {
         buf_add_char(out, '"');
+        return;
+    }
+    while (out->len > 0 && (out->ptr[out->len - 1] == ' ' || out->ptr[out->len - 1] == ','))
+        out->len--;
 }
 
 /* alias = name blanks ":" value; name may stand in quotes */

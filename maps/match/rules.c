@@ -224,11 +224,33 @@ static struct err *read_rules(struct rules *t, const struct map *m, struct str b
     return e;
 }
 
+/* "{{rule}, {rule}}" in place of a file name: one rule a line. */
+static struct err *inline_rules(struct arena *a, const char *text, struct str *out)
+{
+    struct str rest = str_of(text), token;
+    struct buf b = {0};
+    if (rest.ptr[rest.len - 1] != '}')
+        return err_new(ERR_CONFIG, 0, "missing '}' in \"%s\"", text);
+    rest = str_make(rest.ptr + 1, rest.len - 2);
+    while (str_token_braces(&rest, ", \t\r\n", &token)) {
+        if (token.len < 2 || token.ptr[0] != '{' || token.ptr[token.len - 1] != '}') {
+            buf_fini(&b);
+            return err_new(ERR_CONFIG, 0, "bad syntax: \"%s\"; need \"{{rule} {rule}...}\"", text);
+        }
+        buf_add_str(&b, str_trim(str_make(token.ptr + 1, token.len - 2)));
+        buf_add_char(&b, '\n');
+    }
+    *out = arena_str(a, buf_str(&b));
+    buf_fini(&b);
+    return NULL;
+}
+
 static struct err *load(struct map *m, const char *path, void **object_out)
 {
     struct arena *scratch = arena_new(0, 0);
     struct str bytes;
-    struct err *e = file_read(scratch, path, FILE_MAX, &bytes);
+    struct err *e = path[0] == '{' ? inline_rules(scratch, path, &bytes)
+                                   : file_read(scratch, path, FILE_MAX, &bytes);
     if (e) {
         arena_free(scratch);
         return e;
@@ -252,9 +274,11 @@ static const struct reload_ops ops = {load, rules_free};
 
 struct err *rules_open(struct map *m, struct str name, const struct map_options *options)
 {
-    char *path = reload_path(options, name, "");
+    /* Rules in the name need no reloading, but the rest is the same. */
+    bool in_name = name.ptr[0] == '{';
+    char *path = in_name ? NULL : reload_path(options, name, "");
     struct reload *r = NULL;
-    struct err *e = reload_open(m, path, &ops, &r);
+    struct err *e = reload_open(m, in_name ? name.ptr : path, &ops, &r);
     m->impl = r;
     mem_free(path);
     return e;
