@@ -11,13 +11,11 @@
 #define FILE_OVERHEAD 250
 #define BLOCK_FIRST   (16 * 1024) /* usual mail fits without growing */
 
-static struct cleanup *cleanup_new(const struct service *service, struct queue *queue,
-                                   unsigned flags)
+struct cleanup *cleanup_new_unqueued(const struct service *service, unsigned flags)
 {
     struct cleanup *c = MEM_NEW(struct cleanup);
 
     c->svc = service;
-    c->queue = queue;
     c->flags = flags;
     c->arena = arena_new(2048, 0);
     c->scratch = arena_new(0, 0);
@@ -55,7 +53,7 @@ enum cleanup_status cleanup_begin(const struct service *service, struct queue *q
         log_warning(service->log_tag, "%s", e->text);
         return e->kind == ERR_FULL ? CLEANUP_QUEUE_FULL : CLEANUP_TROUBLE;
     }
-    struct cleanup *c = cleanup_new(service, queue, flags);
+    struct cleanup *c = cleanup_new_unqueued(service, flags);
     c->draft = draft;
     c->arrival_us = draft->arrival_us;
     memcpy(c->id, draft->id, sizeof c->id);

@@ -13,8 +13,7 @@ struct cleanup_rcpt {
 
 struct cleanup {
     const struct service *svc;
-    struct queue *queue;
-    struct draft *draft; /* NULL once it failed; and in tests of the header rules */
+    struct draft *draft; /* NULL once it is committed; and in tests, which look at block instead */
     unsigned flags;
     enum cleanup_status status; /* the first thing that went wrong */
     const char *why;            /* reply text that goes with it, or NULL */
@@ -46,6 +45,8 @@ struct cleanup {
     uint64_t envelope_size;
 };
 
+/* cleanup.c: without a draft. cleanup_begin gives it one. */
+struct cleanup *cleanup_new_unqueued(const struct service *service, unsigned flags);
 /* content.c */
 void cleanup_emit(struct cleanup *c, struct str line); /* one line, without its end */
 void cleanup_flush(struct cleanup *c);
