@@ -154,7 +154,7 @@ static bool may_lack(const struct socket_row *row, const struct err *e)
     return row->addr.sa.sa_family == AF_INET6 && (e->code == EADDRNOTAVAIL || e->code == EAFNOSUPPORT);
 }
 
-static struct err *open_all(struct sockets *list, struct sockets *old)
+static struct err *open_all(const struct snapshot *want, struct sockets *list, struct sockets *old)
 {
     for (size_t i = 0; i < list->count; i++) {
         struct socket_row *row = &list->rows[i];
@@ -166,8 +166,8 @@ static struct err *open_all(struct sockets *list, struct sockets *old)
             *row = list->rows[--list->count];
             i--;
         } else if (e) {
-            char text[ADDR_TEXT_MAX];
-            return err_in(e, "bind %s port %u", addr_text(&row->addr, text), addr_port(&row->addr));
+            const struct service *svc = &want->services[row->service_index];
+            return err_in(e, "file %s: line %d", svc->file, svc->line);
         }
     }
     return NULL;
@@ -190,7 +190,7 @@ struct err *sockets_update(const struct snapshot *s, struct sockets *old)
         if (strcmp(s->services[i].type, "inet") == 0 && strcmp(s->services[i].command, "smtpd") == 0)
             e = want_service(&w, i);
     if (!e)
-        e = open_all(&w.list, old);
+        e = open_all(s, &w.list, old);
     if (e) {
         close_but(&w.list, old);
         return e;

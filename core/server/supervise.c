@@ -311,10 +311,12 @@ int supervise(struct snapshot *s, int ready_fd)
     if (!e)
         e = proc_signal_fd(signals, &v.signal_fd);
     if (!e)
-        e = sockets_update(s, &v.sockets);
-    if (!e)
         e = engine_log_start(s, false);
+    if (!e)
+        e = sockets_update(s, &v.sockets);
     if (e) {
+        log_fatal("master", "%s", e->text);
+        log_stop();
         tell_ready(&v, e->text);
         if (ready_fd < 0)
             fprintf(stderr, "postfix: fatal: %s\n", e->text);
