@@ -46,6 +46,7 @@ struct segment {
     uint64_t epoch, size;
     int fd; /* for writing; -1 once closed */
     bool poisoned;
+    bool has_data; /* recovery: a batch stands in it */
     char name[SEGMENT_NAME_MAX]; /* in log/ */
     uint64_t rows_bytes;         /* of records that index rows point to. store.lock */
     uint32_t pins;               /* readers. store.lock */

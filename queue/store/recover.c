@@ -59,6 +59,14 @@ struct found {
     struct segment_header header;
     char name[SEGMENT_NAME_MAX];
     bool named_only; /* its header block is damaged; the epoch is the name's */
+    uint8_t batch[BATCH_HEAD]; /* where the first one would begin */
+};
+
+/* Damage that may turn out to be a torn write. */
+struct doubt {
+    struct scan_item item;
+    uint64_t batches; /* seen before it */
+    const char *why;
 };
 
 struct recovery {
@@ -66,8 +74,10 @@ struct recovery {
     struct buf found; /* of struct found */
     struct arena *arena;
     struct umap rows; /* seq -> struct replay_row */
+    struct buf doubts; /* of struct doubt, in the segment being replayed */
     uint64_t next_seq;
-    uint64_t replayed;
+    uint64_t index_secret;
+    struct buf index_why; /* why the index is of no use; empty = it is */
 };
 
 static struct found *founds(const struct recovery *r, size_t *count_out)
@@ -80,17 +90,18 @@ static struct err *look_at(struct recovery *r, const char *name)
 {
     struct store *s = r->store;
     struct found f = {0};
-    uint8_t *block = mem_alloc(BLOCK);
+    uint8_t *block = mem_zalloc(2 * BLOCK);
     size_t got = 0;
     int fd = -1;
     struct err *e = io_openat(s->log_dir_fd, name, O_RDONLY, 0, &fd);
     if (e == NULL) {
-        e = io_pread(fd, block, BLOCK, 0, &got);
+        e = io_pread(fd, block, 2 * BLOCK, 0, &got);
         (void)io_close(fd);
     }
     if (e == NULL) {
         unsigned long long epoch = 0;
         str_copy(f.name, sizeof f.name, str_of(name));
+        memcpy(f.batch, block + BLOCK, BATCH_HEAD);
         f.named_only = got < BLOCK || !segment_header_get(block, &f.header);
         if (f.named_only && sscanf(name, "seg-%16llx", &epoch) == 1)
             f.header.epoch = epoch;
@@ -157,6 +168,8 @@ static struct err *know(struct recovery *r, const struct found *f)
     g->epoch = f->header.epoch;
     g->size = f->header.size;
     g->fd = -1;
+    struct batch_head head;
+    g->has_data = f->named_only || batch_head_get(f->batch, g->epoch, s->secret, &head);
     segment_name(g->epoch, g->name);
     /* The rename may have been lost. */
     if (strcmp(g->name, f->name) != 0)
@@ -182,6 +195,8 @@ static struct err *know_all(struct recovery *r)
         if (!f[i].named_only && s->secret == 0)
             s->secret = f[i].header.secret;
     }
+    if (s->secret == 0)
+        s->secret = r->index_secret;
     for (size_t i = 0; e == NULL && i < n; i++) {
         bool keep = !f[i].named_only && f[i].header.secret == s->secret && f[i].header.epoch != last;
         if (f[i].named_only && f[i].header.epoch != last)
@@ -267,23 +282,39 @@ static struct err *rows_flush(struct recovery *r)
     return index_commit(x);
 }
 
-static void set_aside(struct recovery *r, uint64_t epoch, const struct scan_item *item,
-                      const char *why)
+static void set_aside(struct recovery *r, const struct segment_scan *scan,
+                      const struct scan_item *item, const char *why)
 {
-    char name[64];
-    (void)snprintf(name, sizeof name, "seg-%016" PRIx64 "-%08" PRIx32, epoch, item->at);
-    corrupt_save(r->store, name, item->bytes, why);
+    struct doubt d = {.item = *item, .batches = scan->batches, .why = why};
+    buf_add(&r->doubts, &d, sizeof d);
 }
 
-static struct err *apply_message(struct recovery *r, uint64_t epoch, const struct scan_item *item)
+/* A batch that follows proves that what stood before it had been written. */
+static void settle_doubts(struct recovery *r, uint64_t epoch, uint64_t batches)
 {
+    const struct doubt *d = (const struct doubt *)(const void *)r->doubts.ptr;
+    size_t n = r->doubts.len / sizeof *d;
+    if (n == 0 || batches <= d[n - 1].batches)
+        return;
+    for (size_t i = 0; i < n; i++) {
+        char name[64];
+        (void)snprintf(name, sizeof name, "seg-%016" PRIx64 "-%08" PRIx32, epoch, d[i].item.at);
+        corrupt_save(r->store, name, d[i].item.bytes, d[i].why);
+    }
+    buf_reset(&r->doubts);
+}
+
+static struct err *apply_message(struct recovery *r, const struct segment_scan *scan,
+                                 const struct scan_item *item)
+{
+    uint64_t epoch = scan->epoch;
     struct message_body body;
     struct replay_row *row = NULL;
     bool good = message_unpack(&item->head, item->bytes, &body);
     if (good && (body.bits & BODY_SPILLED) == 0)
         good = content_sum(body.content) == body.content_sum;
     if (!good) {
-        set_aside(r, epoch, item, "a message is damaged");
+        set_aside(r, scan, item, "a message is damaged");
         return NULL;
     }
     struct err *e = row_get(r, item->head.seq, &row);
@@ -293,7 +324,7 @@ static struct err *apply_message(struct recovery *r, uint64_t epoch, const struc
     if (!row->exists || (body.bits & BODY_COPY) != 0) {
         e = envelope_unpack(arena_str(r->arena, body.envelope), r->arena, &row->env);
         if (e != NULL) {
-            set_aside(r, epoch, item, "an envelope is damaged");
+            set_aside(r, scan, item, "an envelope is damaged");
             return NULL;
         }
         row->flags = body.flags;
@@ -308,20 +339,20 @@ static struct err *apply_message(struct recovery *r, uint64_t epoch, const struc
     return NULL;
 }
 
-static struct err *apply(struct recovery *r, uint64_t epoch, const struct scan_item *item)
+static struct err *apply(struct recovery *r, const struct segment_scan *scan,
+                         const struct scan_item *item)
 {
     struct replay_row *row = NULL;
     struct mark mark;
     if (item->head.seq >= r->next_seq)
         r->next_seq = item->head.seq + 1;
-    r->replayed++;
     if (item->head.type == RECORD_MESSAGE)
-        return apply_message(r, epoch, item);
+        return apply_message(r, scan, item);
     bool good = hash_sum(item->bytes.ptr, item->bytes.len, 0) == item->head.body_sum;
     if (good && item->head.type == RECORD_MARK)
         good = mark_unpack(item->bytes, r->arena, &mark);
     if (!good) {
-        set_aside(r, epoch, item, "a mark is damaged");
+        set_aside(r, scan, item, "a mark is damaged");
         return NULL;
     }
     struct err *e = row_get(r, item->head.seq, &row);
@@ -337,7 +368,9 @@ static struct err *apply(struct recovery *r, uint64_t epoch, const struct scan_i
     return NULL;
 }
 
-static struct err *replay_segment(struct recovery *r, const struct segment *g, uint32_t from)
+/* is_end: no later segment was written to, so the end of this one may be torn. */
+static struct err *replay_segment(struct recovery *r, const struct segment *g, uint32_t from,
+                                  bool is_end)
 {
     struct store *s = r->store;
     struct segment_scan scan;
@@ -346,23 +379,40 @@ static struct err *replay_segment(struct recovery *r, const struct segment *g, u
     struct err *e = segment_read(s, g->name, from, &bytes);
     segment_scan_init(&scan, buf_str(&bytes), from, g->epoch, s->secret);
     while (e == NULL && segment_scan_next(&scan, &item)) {
+        settle_doubts(r, g->epoch, scan.batches);
         if (item.kind == SCAN_GAP)
-            set_aside(r, g->epoch, &item, "the log is damaged here");
+            set_aside(r, &scan, &item, "the log is damaged here");
         else
-            e = apply(r, g->epoch, &item);
+            e = apply(r, &scan, &item);
         if (e == NULL && (r->rows.count >= ROWS_MAX || arena_used(r->arena) >= ROWS_BYTES_MAX))
             e = rows_flush(r);
     }
     if (scan.next_seq > r->next_seq)
         r->next_seq = scan.next_seq;
+    settle_doubts(r, g->epoch, is_end ? scan.batches : UINT64_MAX);
+    if (r->doubts.len != 0)
+        log_info("queue", "log/%s: the last write is torn: %zu damaged places in it are left out", g->name,
+                 r->doubts.len / sizeof(struct doubt));
+    buf_reset(&r->doubts);
     buf_fini(&bytes);
     return e;
+}
+
+static uint64_t last_with_data(const struct store *s)
+{
+    for (struct list *node = s->segments.prev; node != &s->segments; node = node->prev) {
+        const struct segment *g = CONTAINER(node, struct segment, link);
+        if (g->has_data)
+            return g->epoch;
+    }
+    return 0;
 }
 
 static struct err *replay(struct recovery *r)
 {
     struct store *s = r->store;
     struct err *e = NULL;
+    uint64_t last = last_with_data(s);
     LIST_EACH(&s->segments, node)
     {
         const struct segment *g = CONTAINER(node, struct segment, link);
@@ -372,7 +422,7 @@ static struct err *replay(struct recovery *r)
         if (g->epoch == s->covered >> 32)
             from = (uint32_t)s->covered < BLOCK ? BLOCK : (uint32_t)s->covered;
         if (e == NULL && from < g->size)
-            e = replay_segment(r, g, from);
+            e = replay_segment(r, g, from, g->epoch >= last);
     }
     return e == NULL ? rows_flush(r) : e;
 }
@@ -419,32 +469,34 @@ static void live_each(void *ctx, uint64_t epoch, uint64_t bytes)
     space_rows_add(ctx, epoch, (int64_t)bytes);
 }
 
+/* What it says of itself; damage is no error but a reason to build it again. */
 static struct err *open_index(struct recovery *r, const char *path)
 {
     struct store *s = r->store;
-    uint64_t secret = 0, seq = 0;
     struct err *e = index_open(s, path, &s->index);
     if (e == NULL)
-        e = index_meta(s->index, INDEX_SECRET, &secret);
+        e = index_meta(s->index, INDEX_SECRET, &r->index_secret);
     if (e == NULL)
         e = index_meta(s->index, INDEX_COVERED, &s->covered);
     if (e == NULL)
-        e = index_meta(s->index, INDEX_NEXT_SEQ, &seq);
-    const char *why = e == NULL ? index_unfit(s, secret, s->covered) : NULL;
-    if (why != NULL) {
-        e = index_anew(s, path, why);
-    } else if (e != NULL && e->kind == ERR_DAMAGED) {
-        struct buf text = {0};
-        buf_add_c(&text, e->text);
-        e = index_anew(s, path, text.ptr);
-        buf_fini(&text);
+        e = index_meta(s->index, INDEX_NEXT_SEQ, &r->next_seq);
+    if (e != NULL && e->kind == ERR_DAMAGED) {
+        buf_add_c(&r->index_why, e->text);
+        e = NULL;
     }
+    return e;
+}
+
+static struct err *check_index(struct recovery *r, const char *path)
+{
+    struct store *s = r->store;
+    struct err *e = NULL;
+    const char *why = r->index_why.len != 0 ? r->index_why.ptr
+                                            : index_unfit(s, r->index_secret, s->covered);
+    if (why != NULL)
+        e = index_anew(s, path, why);
     if (e == NULL)
         e = index_live(s->index, live_each, s);
-    if (seq > r->next_seq)
-        r->next_seq = seq;
-    if (s->covered == 0)
-        r->next_seq += SEQ_GAP; /* numbers may have been given that no record tells of */
     return e;
 }
 
@@ -498,21 +550,25 @@ static struct err *sweep_content(struct store *s)
 
 struct err *recover(struct store *s)
 {
-    struct recovery r = {.store = s, .next_seq = FIRST_SEQ, .arena = arena_new(65536, 0)};
+    struct recovery r = {.store = s, .arena = arena_new(65536, 0)};
     struct buf path = {0};
     buf_printf(&path, "%s/index", s->directory);
-    struct err *e = look_around(&r);
+    struct err *e = open_index(&r, path.ptr);
+    if (e == NULL)
+        e = look_around(&r);
     if (e == NULL)
         e = know_all(&r);
-    bool fresh = s->secret == 0;
+    bool first_time = s->secret == 0;
     while (s->secret == 0)
         s->secret = rand_u64();
     if (e == NULL)
-        e = open_index(&r, path.ptr);
-    if (fresh && e == NULL)
-        r.next_seq = FIRST_SEQ;
+        e = check_index(&r, path.ptr);
     if (e == NULL)
         e = replay(&r);
+    if (s->covered == 0 && !first_time)
+        r.next_seq += SEQ_GAP; /* numbers may have been given that no record tells of */
+    if (r.next_seq < FIRST_SEQ)
+        r.next_seq = FIRST_SEQ;
     if (e == NULL)
         e = finish(&r);
     if (e == NULL)
@@ -521,6 +577,8 @@ struct err *recover(struct store *s)
     umap_fini(&r.rows);
     arena_free(r.arena);
     buf_fini(&r.found);
+    buf_fini(&r.doubts);
+    buf_fini(&r.index_why);
     buf_fini(&path);
     return e;
 }

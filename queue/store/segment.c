@@ -78,6 +78,7 @@ static bool scan_batch(struct segment_scan *s)
         return false;
     if (h.next_seq > s->next_seq)
         s->next_seq = h.next_seq;
+    s->batches++;
     s->batch_end = s->at + h.bytes;
     s->at += BATCH_HEAD;
     return true;
@@ -126,6 +127,7 @@ static bool scan_search(struct segment_scan *s, struct scan_item *out, bool *gap
         *out = (struct scan_item){
             .kind = SCAN_GAP, .at = s->base + (uint32_t)s->gap, .bytes = gap};
         s->lost = false;
+        s->batches += batch; /* so that what lies before it is known not to be the end */
         /* Records whose batch head is gone: walk on for as long as they follow each other. */
         s->batch_end = batch ? 0 : SIZE_MAX;
         return true;

@@ -38,6 +38,7 @@
  *      (Zeros up to the next boundary are padding.)  Not found: the torn tail, or where the writing
  *      ended: nobody was told that these bytes are safe; ignored
  *   4  a record whose body is damaged is set aside alone
+ *   5  damage in the last batch of all is a torn write too, though some of its records may be whole
  * Whole records of a torn batch are kept: their senders got no answer and may send again, which SMTP
  * allows for. Records are absolute, so replaying what the index already holds changes nothing.
  * Writing never goes on in a segment of an earlier run: each start begins a new one. */
@@ -71,6 +72,7 @@ struct segment_scan {
     size_t at, batch_end, gap; /* batch_end 0: between batches */
     bool lost;
     uint64_t next_seq; /* the highest seen in batch heads */
+    uint64_t batches;  /* heads seen */
 };
 struct scan_item {
     enum { SCAN_RECORD, SCAN_GAP } kind;
