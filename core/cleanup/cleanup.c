@@ -3,6 +3,7 @@
 
 #include "io/base/check.h"
 #include "io/base/clock.h"
+#include "io/base/codec.h"
 #include "io/base/log.h"
 #include "io/base/mem.h"
 
@@ -111,6 +112,10 @@ void cleanup_rcpt(struct cleanup *c, struct str address, struct str original, st
                                 .orcpt = arena_str(c->arena, orcpt),
                                 .notify = notify};
 
+    if (orcpt.len == 0) /* before aliases: what a notice or the next hop calls the original */
+        rcpt.orcpt = arena_printf(c->arena, "%s;%.*s",
+                                  (c->flags & CLEANUP_UTF8) && !ascii_only(full) ? "utf-8" : "rfc822",
+                                  STR_ARG(full));
     buf_add(&c->rcpts, &rcpt, sizeof rcpt);
     count_envelope(c, rcpt.address.len);
     count_envelope(c, rcpt.original.len);
