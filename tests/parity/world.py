@@ -118,14 +118,17 @@ class World:
         self.sides = []
 
     def __enter__(self):
+        # Each side is stored as soon as it runs: when the other fails, it must still be stopped.
+        self.sides = [None, None]
         try:
-            self.sides = on_both(self._make, SIDES)
+            on_both(self._make, (0, 1))
         except BaseException:
             self.__exit__()
             raise
         return self
 
-    def _make(self, kind):
+    def _make(self, index):
+        kind = SIDES[index]
         sinks = {name: Sink(**options) for name, options in self.sinks.items()}
         swaps = {"@SINK:%s@" % name: sink.port for name, sink in sinks.items()}
         server = KINDS[kind](swaps=swaps, **self.arguments)
@@ -140,8 +143,10 @@ class World:
         except BaseException:
             server.kill_all()
             server.remove()
+            for sink in sinks.values():
+                sink.close()
             raise
-        return side
+        self.sides[index] = side
 
     def __exit__(self, *exc):
         errors = []
