@@ -34,7 +34,8 @@ struct err *store_open(const struct store_options *options, struct store **out) 
 /* Limits only: long_ids, minfree, inline_limit, memory_limit, mark_delay. Any thread. */
 void store_reconfigure(struct store *s, const struct store_options *options);
 /* Syncs the log, brings the index up to date, stops the keeper, frees. All drafts must have ended
- * and all qmsg references (but the store's own) be given back. Yields. */
+ * and all qmsg references (but the store's own) be given back: else the store's memory stays, with a
+ * warning, and nothing may be asked of it but qmsg_unref and content_close. Yields. */
 struct err *store_close(struct store *s) MUST_USE;
 
 /* --- producers [any]. queue_begin, queue_commit of queue.h are these with a scheduler behind them;
