@@ -150,7 +150,8 @@ static bool printable(struct str s)
 
 static bool unsupported(struct arena *a, struct str option, struct verdict *why)
 {
-    *why = verdict_make(a, 555, "5.5.4", "Unsupported option: %.*s", STR_ARG(option));
+    *why = verdict_of(555, "5.5.4", "");
+    why->text = arena_printf(a, "Unsupported option: %.*s", STR_ARG(option)); /* told as it came */
     return false;
 }
 

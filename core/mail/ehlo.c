@@ -8,20 +8,17 @@ static const struct {
 };
 #undef KEYWORD
 
-unsigned ehlo_parse(struct str list, struct str *unknown_out)
+unsigned ehlo_parse(struct str list)
 {
     struct str word;
     unsigned set = 0;
 
-    *unknown_out = STR_NULL;
     while (str_token(&list, ", \t\r\n", &word)) {
         unsigned bit = 0;
         while (bit < EHLO_BITS && !str_eq_nocase(word, str_of(keywords[bit].text)))
             bit++;
         if (bit < EHLO_BITS)
             set |= 1U << bit;
-        else if (unknown_out->len == 0)
-            *unknown_out = word;
     }
     return set;
 }

@@ -12,8 +12,8 @@ enum ehlo_bit {
 #undef KEYWORD
 #define EHLO_HAS(set, NAME) (((set) >> EHLO_BIT_##NAME & 1U) != 0)
 
-/* Set from a list of names. The first unknown name goes to *unknown_out (empty when none). */
-unsigned ehlo_parse(struct str list, struct str *unknown_out);
+/* Set from a list of names; what is no keyword of ours cannot be announced, so it is skipped. */
+unsigned ehlo_parse(struct str list);
 /* "discarding EHLO keywords: ..." of Postfix: the names, blanks between them. */
 void ehlo_print(unsigned set, struct buf *out);
 

@@ -64,18 +64,14 @@ bool smtpd_helo(struct smtpd *s, const struct command *c)
 /* smtpd_discard_ehlo_keywords and its table by client address. */
 static unsigned discarded(struct smtpd *s)
 {
-    struct str list = str_of(s->p->smtpd_discard_ehlo_keywords), found, unknown;
+    struct str list = str_of(s->p->smtpd_discard_ehlo_keywords), found;
     bool have = false;
 
     struct err *e = map_list_find(&s->lists->smtpd_discard_ehlo_keyword_address_maps, s->cmd,
                                   str_of(s->address), &found, &have);
     if (e)
         log_warning(s->svc->log_tag, "smtpd_discard_ehlo_keyword_address_maps: %s", e->text);
-    unsigned set = ehlo_parse(have ? found : list, &unknown);
-    if (unknown.len)
-        log_warning(s->svc->log_tag, "unknown EHLO keyword \"%.*s\" in list of discarded ones",
-                    STR_ARG(unknown));
-    return set;
+    return ehlo_parse(have ? found : list);
 }
 
 bool smtpd_ehlo(struct smtpd *s, const struct command *c)

@@ -30,6 +30,37 @@ static bool always_listed(const struct params *p, const struct resolved *r)
             str_eq_nocase(local, STR("postmaster")) || str_eq_nocase(local, STR("mailer-daemon")));
 }
 
+/* The resolver says that mail goes nowhere (error:, retry:, relocated): "5.1.6 User has moved to x". */
+static bool leads_nowhere(const struct resolved *r)
+{
+    return r->class != CLASS_VIRTUAL_ALIAS &&
+           (strcmp(r->transport, "error") == 0 || strcmp(r->transport, "retry") == 0);
+}
+
+static enum check nowhere(struct eval *v, struct str address, const struct resolved *r, bool sender)
+{
+    struct smtpd *s = v->s;
+    struct str text = str_of(r->nexthop), first, status, ext;
+    bool aliased = false;
+
+    struct err *e = map_addr_find(&s->lists->virtual_alias_maps, s->cmd, r->recipient,
+                                  s->p->recipient_delimiter, NULL, NULL, &status, &ext, &aliased);
+    if (e)
+        return eval_lookup_failed(v, address, e->text);
+    if (aliased)
+        return CHECK_DUNNO;
+    char dsn[12] = "5.0.0";
+    struct str rest = text;
+    if (str_token(&rest, " ", &first) && first.len >= 5 && first.len < sizeof dsn &&
+        str_is_digit(first.ptr[0]) && first.ptr[1] == '.') {
+        str_copy(dsn, sizeof dsn, first);
+        text = str_trim(rest);
+    }
+    bool later = dsn[0] == '4' || strcmp(r->transport, "retry") == 0;
+    return eval_refuse(v, later ? 450 : 550, dsn, "<%.*s>: %s rejected: %.*s", STR_ARG(address),
+                       sender ? "Sender address" : "Recipient address", STR_ARG(text));
+}
+
 static enum check unlisted(struct eval *v, struct str address, const struct resolved *r, bool sender)
 {
     struct smtpd *s = v->s;
@@ -40,6 +71,8 @@ static enum check unlisted(struct eval *v, struct str address, const struct reso
         return eval_lookup_failed(v, address, r->why);
     if (always_listed(s->p, r))
         return CHECK_DUNNO;
+    if (leads_nowhere(r))
+        return nowhere(v, address, r, sender);
     struct err *e = resolve_listed(s->svc, s->cmd, r, &listed, &table);
     if (e)
         return eval_lookup_failed(v, address, e->text);
