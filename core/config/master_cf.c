@@ -73,7 +73,7 @@ static struct err *check(const struct master_entry *m, struct str line)
     return NULL;
 }
 
-static struct err *parse(struct arena *a, const char *path, struct str line, int number,
+struct err *master_parse(struct arena *a, const char *path, struct str line, int number,
                          struct master_entry *m)
 {
     struct str rest = arena_str(a, line), token, whole = rest;
@@ -132,7 +132,7 @@ static struct err *read_lines(struct read *r, struct cfline *c)
                       STR_ARG(str_head(line, 30)));
             continue;
         }
-        e = parse(r->arena, r->path, line, number, &m);
+        e = master_parse(r->arena, r->path, line, number, &m);
         if (e)
             return e;
         size_t i = find(r->list, r->count, &m);

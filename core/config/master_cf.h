@@ -29,6 +29,9 @@ struct master_entry {
  * "file <path>: line 2: bad field count". A second entry for the same service replaces the first. */
 struct err *master_read(struct arena *a, const char *path, struct notes *notes,
                         struct master_entry **out, size_t *count_out) MUST_USE;
+/* One entry, from a logical line. */
+struct err *master_parse(struct arena *a, const char *path, struct str line, int number,
+                         struct master_entry *out) MUST_USE;
 /* Take the -o options that stand before the first argument that is no option: into over. The others
  * go to args_out (NULL-terminated, braces cut). */
 struct err *master_options(const struct master_entry *m, struct arena *a, struct dict *over,

@@ -1,4 +1,5 @@
-/* private: what the files of this room share behind struct snapshot. */
+/* private: what the files of this room share behind struct snapshot; postconf, which shows and edits
+ * the texts themselves, looks behind it too. */
 #ifndef CORE_CONFIG_PRIVATE_H
 #define CORE_CONFIG_PRIVATE_H
 
@@ -33,6 +34,13 @@ struct config_private {
 };
 
 struct scope config_scope(const struct snapshot *s, const struct service *svc);
+/* For postconf: the texts, nothing evaluated (params and lists stay NULL), so that a wrong
+ * configuration can be looked at. What is wrong with master.cf goes to the notes. */
+struct err *config_load_text(const char *config_dir, const char *const *extra, bool defaults_only,
+                             struct snapshot **out) MUST_USE;
+/* The default of mynetworks, which costs a look at the interfaces and perhaps a name server. */
+struct err *config_networks(struct snapshot *s) MUST_USE;
+
 /* host.c: computed defaults, and addresses of our own. */
 struct err *host_names(struct config_private *c) MUST_USE;
 struct err *host_addrs(struct snapshot *s, struct arena *a, const char *inet_interfaces,

@@ -175,15 +175,11 @@ static struct err *read_main(struct snapshot *s, const char *const *extra)
     return e;
 }
 
-static struct err *read_host(struct snapshot *s, bool need_addrs)
+static struct err *read_host_addrs(struct snapshot *s)
 {
     struct config_private *c = s->priv;
     struct scope scope = config_scope(s, NULL);
-    struct err *e = compat_check(&scope, c->arena);
-    if (!e)
-        e = host_names(c);
-    if (e || (!need_addrs && dict_find(&c->main, STR("mynetworks"))))
-        return e;
+    struct err *e;
     static const char *const names[] = {"inet_interfaces", "proxy_interfaces", "inet_protocols",
                                         "mynetworks_style"};
     const char *values[4];
@@ -203,6 +199,18 @@ static struct err *read_host(struct snapshot *s, bool need_addrs)
         return eval_located(&scope, STR("mynetworks_style"), e);
     dict_set(&c->computed, c->arena, STR("mynetworks"), networks, NULL, 0);
     return NULL;
+}
+
+static struct err *read_host(struct snapshot *s, bool need_addrs)
+{
+    struct config_private *c = s->priv;
+    struct scope scope = config_scope(s, NULL);
+    struct err *e = compat_check(&scope, c->arena);
+    if (!e)
+        e = host_names(c);
+    if (e || (!need_addrs && dict_find(&c->main, STR("mynetworks"))))
+        return e;
+    return read_host_addrs(s);
 }
 
 /* myorigin = /file: its first line. */
@@ -340,6 +348,55 @@ static struct err *load_any(const char *config_dir, const char *const *extra, bo
         snapshot_unref(s);
         return e;
     }
+    *out = s;
+    return NULL;
+}
+
+/* --- the texts alone */
+struct err *config_networks(struct snapshot *s)
+{
+    return dict_find(&s->priv->computed, STR("mynetworks")) ? NULL : read_host_addrs(s);
+}
+
+/* -o of each service, without values: enough to know which names are used. */
+static struct err *text_services(struct snapshot *s)
+{
+    struct config_private *c = s->priv;
+    struct service *list = arena_zalloc(c->arena, (c->master_count + 1) * sizeof(*list));
+    s->services = list;
+    for (size_t i = 0; i < c->master_count; i++) {
+        master_service(&c->master[i], c->arena, 0, &list[i]);
+        list[i].snapshot = s;
+        list[i].priv = ARENA_NEW(c->arena, struct service_private);
+        s->service_count++;
+        struct err *e =
+            master_options(&c->master[i], c->arena, &list[i].priv->over, &list[i].args);
+        if (e)
+            return e;
+    }
+    return NULL;
+}
+
+struct err *config_load_text(const char *config_dir, const char *const *extra, bool defaults_only,
+                             struct snapshot **out)
+{
+    struct snapshot *s = snapshot_new(config_dir);
+    struct config_private *c = s->priv;
+    struct err *e = defaults_only ? NULL : read_main(s, extra);
+    if (e) {
+        snapshot_unref(s);
+        return e;
+    }
+    dict_set(&c->computed, c->arena, STR("config_directory"), str_of(s->config_dir), NULL, 0);
+    const char *path = arena_printf(c->arena, "%s/master.cf", s->config_dir).ptr;
+    e = master_read(c->arena, path, &c->notes, &c->master, &c->master_count);
+    if (!e)
+        e = text_services(s);
+    if (e)
+        notes_add(&c->notes, "%s", e->text);
+    e = host_names(c);
+    if (e)
+        notes_add(&c->notes, "%s", e->text);
     *out = s;
     return NULL;
 }
