@@ -16,7 +16,7 @@ static const struct row rows[VERB_COUNT] = {
 };
 #undef COMMAND
 
-const char *command_name(enum command_verb v)
+const char *command_verb_name(enum command_verb v)
 {
     return rows[v].name;
 }

@@ -16,7 +16,7 @@ enum command_verb {
 };
 #undef COMMAND
 
-const char *command_name(enum command_verb v); /* "HELO"; "UNKNOWN" */
+const char *command_verb_name(enum command_verb v); /* "HELO"; "UNKNOWN" */
 const char *command_stat(enum command_verb v); /* "helo"; "unknown": the disconnect line */
 unsigned command_flags(enum command_verb v);
 

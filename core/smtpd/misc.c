@@ -53,7 +53,7 @@ static bool x_refused(struct smtpd *s, const struct command *c)
     if (s->in_mail)
         smtpd_reply(s, "503 5.5.1 Error: MAIL transaction in progress");
     else if (c->args.len == 0)
-        smtpd_reply(s, "501 5.5.4 Syntax: %s attribute=value...", command_name(c->verb));
+        smtpd_reply(s, "501 5.5.4 Syntax: %s attribute=value...", command_verb_name(c->verb));
     else
         smtpd_reply(s, "550 5.7.0 Error: insufficient authorization");
     return false;

@@ -134,7 +134,7 @@ static void junk(struct smtpd *s)
 
 static void run(struct smtpd *s, const struct command *c)
 {
-    s->where = command_name(c->verb);
+    s->where = command_verb_name(c->verb);
     if (s->denied && c->verb != VERB_QUIT) {
         smtpd_reply(s, "503 5.7.0 Error: access denied for %s", s->namaddr);
         s->errors++;
@@ -190,7 +190,7 @@ static void one_command(struct smtpd *s)
     } else {
         s->counts[c.verb].all++;
         if (c.verb == VERB_UNKNOWN) {
-            s->where = command_name(VERB_UNKNOWN);
+            s->where = command_verb_name(VERB_UNKNOWN);
             unknown_command(s, &c, line.text);
         } else {
             run(s, &c);

@@ -70,7 +70,7 @@ static void test_read(void **state)
         if (!some)
             continue;
         if (c.verb != rows[i].verb)
-            fail_msg("%s: verb %s", rows[i].name, command_name(c.verb));
+            fail_msg("%s: verb %s", rows[i].name, command_verb_name(c.verb));
         SAYS(rows[i].name, c.args, rows[i].args);
     }
 }
