@@ -65,7 +65,11 @@ static void caller_main(void *arg)
     if (getsockopt(c->fd, SOL_SOCKET, SO_PEERCRED, &cred, &len) == 0)
         c->uid = cred.uid;
     c->privileged = is_privileged(c->uid);
-    struct err *e = dispatch(c);
+    struct err *e = NULL;
+    while (!e && c->fd >= 0) {
+        e = dispatch(c);
+        arena_reset(c->arena);
+    }
     if (e && e->kind != ERR_CLOSED && e->kind != ERR_CANCELED)
         log_warning("master", "control socket: %s", e->text);
     if (c->fd >= 0)

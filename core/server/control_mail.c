@@ -35,17 +35,30 @@ static struct err *submit_refused(struct caller *c, enum cleanup_status status, 
     return wire_send_end(c->fd, &c->out, WIRE_REJECTED, (uint64_t)status, text);
 }
 
-static bool submit_envelope(struct caller *c, struct rd *body, struct cleanup *cl, struct str *sender_out)
+struct submit_head {
+    struct str sender, envid, full_name;
+    uint8_t ret;
+    uint32_t flags;
+};
+
+static struct submit_head submit_head(struct rd *body, struct arena *a)
 {
-    struct str sender = rd_lstr(body);
-    uint8_t ret = rd_u8(body);
-    struct str envid = rd_lstr(body);
-    uint32_t flags = rd_u32(body);
+    struct submit_head h = {.sender = arena_str(a, rd_lstr(body))};
+    h.ret = rd_u8(body);
+    h.envid = arena_str(a, rd_lstr(body));
+    h.full_name = arena_str(a, rd_lstr(body));
+    h.flags = rd_u32(body);
+    return h;
+}
+
+static bool submit_envelope(const struct submit_head *h, struct rd *body, struct cleanup *cl)
+{
     uint32_t n = rd_u32(body);
-    *sender_out = arena_str(c->arena, sender);
-    cleanup_sender(cl, sender, ret, envid,
-                   ENV_LOCAL | (flags & WIRE_SUBMIT_8BIT ? ENV_8BIT : 0) |
-                       (flags & WIRE_SUBMIT_UTF8 ? ENV_SMTPUTF8 : 0));
+    cleanup_sender(cl, h->sender, h->ret, h->envid,
+                   ENV_LOCAL | (h->flags & WIRE_SUBMIT_8BIT ? ENV_8BIT : 0) |
+                       (h->flags & WIRE_SUBMIT_UTF8 ? ENV_SMTPUTF8 : 0));
+    cleanup_attr(cl, "full_name", h->full_name);
+    cleanup_attr(cl, "rewrite_context", h->flags & WIRE_SUBMIT_GATEWAY ? STR("remote") : STR("local"));
     for (uint32_t i = 0; i < n && !body->bad; i++) {
         struct str address = rd_lstr(body);
         uint8_t notify = rd_u8(body);
@@ -76,19 +89,22 @@ struct err *control_submit(struct caller *c, struct rd *body)
     struct snapshot *s = config_current();
     const struct service *svc = service_of(s, "cleanup");
     struct cleanup *cl;
-    struct str sender;
     struct err *e = NULL;
-    enum cleanup_status status = cleanup_begin(svc, c->queue, CLEANUP_LOCAL, &cl);
+    struct submit_head head = submit_head(body, c->arena);
+    enum cleanup_status status =
+        cleanup_begin(svc, c->queue,
+                      (head.flags & WIRE_SUBMIT_GATEWAY ? 0 : CLEANUP_LOCAL) |
+                          (head.flags & WIRE_SUBMIT_UTF8 ? CLEANUP_UTF8 : 0),
+                      &cl);
     if (status != CLEANUP_OK) {
         e = submit_refused(c, status, STR(""));
-    } else if (!submit_envelope(c, body, cl, &sender)) {
+    } else if (!submit_envelope(&head, body, cl)) {
         cleanup_abort(cl);
         e = wire_send_end(c->fd, &c->out, WIRE_ERROR, 0, STR("malformed request"));
     } else {
         char id[QUEUE_ID_MAX];
         str_copy(id, sizeof(id), str_of(cleanup_id(cl)));
-        log_info("pickup", "%s: uid=%lld from=<%.*s>", id, (long long)c->uid, STR_ARG(sender));
-        cleanup_attr(cl, "rewrite_context", STR("local"));
+        log_info("pickup", "%s: uid=%lld from=<%.*s>", id, (long long)c->uid, STR_ARG(head.sender));
         received_line(cl, svc->params, c->arena, c->uid);
         e = submit_content(c, cl);
         if (e) {

@@ -305,12 +305,12 @@ int engine_main(const char *config_dir, int link_fd)
     struct err *e = config_load(config_dir, NULL, &s);
     if (e)
         return refuse_start(&en, e->text);
-    prctl(PR_SET_PDEATHSIG, SIGTERM);
     signal(SIGPIPE, SIG_IGN);
     proc_raise_limits();
     e = engine_log_start(s, false);
     if (!e && geteuid() == 0)
         e = proc_become(s->params->mail_owner);
+    prctl(PR_SET_PDEATHSIG, SIGTERM); /* a change of user clears it */
     if (!e && chdir(s->params->queue_directory) < 0)
         e = err_errno(errno, "queue directory %s", s->params->queue_directory);
     if (!e)

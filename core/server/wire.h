@@ -1,5 +1,6 @@
 /* wire: frames between commands and the running server (control.h): u32 length, u8 verb, body packed with
- * buf.h. One request a connection, then answers, the last of them WIRE_END. Blocking outside fibers. */
+ * buf.h. A request, then answers, the last of them WIRE_END; then the next request, if any. Blocking outside
+ * fibers. */
 #ifndef CORE_SERVER_WIRE_H
 #define CORE_SERVER_WIRE_H
 
@@ -12,7 +13,7 @@ enum wire_verb {
     WIRE_DO,       /* u8 queue_act, lstr id ("" = all), u8 queue_name -> ID ... END(count) */
     WIRE_FLUSH,    /* lstr id, lstr site -> END(count 1 = found) */
     WIRE_FIND,     /* lstr id -> ENTRY, CONTENT ..., END; END(count 0) = no such message */
-    WIRE_SUBMIT,   /* lstr sender, u8 ret, lstr envid, u32 flags (WIRE_SUBMIT_*), u32 n, n x (lstr address, u8 notify, lstr orcpt);
+    WIRE_SUBMIT,   /* lstr sender, u8 ret, lstr envid, lstr full name, u32 flags (WIRE_SUBMIT_*), u32 n, n x (lstr address, u8 notify, lstr orcpt);
                       then LINE ... DONE from the client -> END(text = queue id) */
     WIRE_SMTPD,    /* the rest of the connection is an SMTP dialogue (sendmail -bs) */
     WIRE_COUNTS,   /* -> COUNTS, END */
@@ -26,7 +27,7 @@ enum wire_verb {
     WIRE_END,        /* u8 status: enum wire_status, u64 count, lstr text */
 };
 enum wire_status { WIRE_OK, WIRE_ERROR, WIRE_DENIED, WIRE_REJECTED };
-enum { WIRE_SUBMIT_8BIT = 1, WIRE_SUBMIT_UTF8 = 2 };
+enum { WIRE_SUBMIT_8BIT = 1, WIRE_SUBMIT_UTF8 = 2, WIRE_SUBMIT_GATEWAY = 4 /* sendmail -G */ };
 
 #define WIRE_FRAME_MAX (64u << 20)
 
