@@ -151,7 +151,8 @@ static void copy_rcpt(struct arena *a, const struct rcpt *from, struct rcpt *to)
 {
     *to = *from;
     to->address = copy_str(a, from->address);
-    to->original = str_eq(from->original, from->address) ? to->address : copy_str(a, from->original);
+    to->original =
+        str_eq(from->original, from->address) ? to->address : copy_str(a, from->original);
     to->orcpt = copy_str(a, from->orcpt);
     to->why.text = copy_str(a, from->why.text);
     to->why.mta = copy_str(a, from->why.mta);

@@ -1,6 +1,7 @@
-/* How fast messages become safe: fibers on one worker commit messages of 10 KiB and remove them, as mail
- * that is accepted and delivered at once does. Prints, for 1, 8, 64 and 256 fibers: messages/s, writes
- * per message, bytes written per byte of content, CPU time per message (the whole process).
+/* How fast messages become safe: fibers on one worker commit messages of 10 KiB and remove them, as
+ * mail that is accepted and delivered at once does. Prints, for 1, 8, 64 and 256 fibers:
+ * messages/s, writes per message, bytes written per byte of content, CPU time per message (the
+ * whole process).
  *
  *     commit DIR [messages] [bytes]          DIR: an empty folder on the disk to measure */
 #include <stdio.h>
@@ -64,11 +65,12 @@ static void round_of(struct bench *b, int fibers, uint64_t messages)
     double seconds = (double)(clock_mono_ns() - start) / 1e9;
     struct store_counts after = store_counts(b->store);
     double n = (double)messages;
-    printf("%4d fibers: %8.0f messages/s  %.3f writes/message  %.3f bytes/byte  %5.1f us CPU/message  "
-           "%llu MiB of log\n",
-           fibers, n / seconds, (double)(after.writes - before.writes) / n,
-           (double)(after.bytes_written - before.bytes_written) / n / (double)b->content.len,
-           (cpu_us() - cpu) / n, (unsigned long long)(after.log_bytes >> 20));
+    printf(
+        "%4d fibers: %8.0f messages/s  %.3f writes/message  %.3f bytes/byte  %5.1f us CPU/message  "
+        "%llu MiB of log\n",
+        fibers, n / seconds, (double)(after.writes - before.writes) / n,
+        (double)(after.bytes_written - before.bytes_written) / n / (double)b->content.len,
+        (cpu_us() - cpu) / n, (unsigned long long)(after.log_bytes >> 20));
 }
 
 static void run(void *arg)
@@ -77,7 +79,8 @@ static void run(void *arg)
     struct bench *b = arg;
     struct store_options o = {.directory = b->dir};
     must(store_open(&o, &b->store));
-    /* Until segments are recycled, writes go to blocks that were never written: another, slower story. */
+    /* Until segments are recycled, writes go to blocks that were never written: another, slower
+     * story. */
     round_of(b, 64, b->messages * 4);
     printf("---- warm\n");
     for (int i = 0; i < 4; i++)
@@ -95,10 +98,11 @@ int main(int argc, char **argv)
     memset(content, 'x', bytes);
     rcpt = (struct rcpt){.address = STR("recipient@example.org"),
                          .original = STR("recipient@example.org")};
-    struct bench b = {.dir = argv[1],
-                      .messages = argc > 2 ? strtoull(argv[2], NULL, 10) : 20000,
-                      .content = str_make(content, bytes),
-                      .env = {.sender = STR("sender@example.com"), .rcpts = &rcpt, .rcpt_count = 1}};
+    struct bench b = {
+        .dir = argv[1],
+        .messages = argc > 2 ? strtoull(argv[2], NULL, 10) : 20000,
+        .content = str_make(content, bytes),
+        .env = {.sender = STR("sender@example.com"), .rcpts = &rcpt, .rcpt_count = 1}};
     struct worker_options options = {.name = "bench", .cpu = -1};
     must(offload_start(2));
     must(worker_run_here(&options, run, &b));

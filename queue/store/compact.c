@@ -1,5 +1,6 @@
-/* Compaction: what lives in the oldest segment is written again at the head of the log, with its present
- * state, and the index rows follow once the copies are safe; then the segment is freed like any other. */
+/* Compaction: what lives in the oldest segment is written again at the head of the log, with its
+ * present state, and the index rows follow once the copies are safe; then the segment is freed like
+ * any other. */
 #include "io/base/check.h"
 #include "io/base/log.h"
 #include "io/base/mem.h"
@@ -72,10 +73,8 @@ static void copy_out(struct compaction *c, struct message *m, const struct messa
                                 .content_size = old->content_size,
                                 .content_sum = old->content_sum};
     message_pack(&body, m->pub.env, &first);
-    struct record r = {.type = RECORD_MESSAGE,
-                       .seq = m->pub.seq,
-                       .first = buf_str(&first),
-                       .rest = old->content};
+    struct record r = {
+        .type = RECORD_MESSAGE, .seq = m->pub.seq, .first = buf_str(&first), .rest = old->content};
     record_sum(&r);
     k->m = m;
     k->next = c->copies;
@@ -121,8 +120,8 @@ static struct err *copy_all(struct compaction *c, struct str bytes)
     return e != NULL ? e : settled;
 }
 
-/* Rows that still point into the segment though all of it was copied: their records are damaged. Rare,
- * so a walk over the whole index is fine. */
+/* Rows that still point into the segment though all of it was copied: their records are damaged.
+ * Rare, so a walk over the whole index is fine. */
 static struct err *give_up_lost(struct store *s, uint64_t epoch)
 {
     struct index_row *rows = mem_alloc(WALK_ROWS * sizeof *rows);

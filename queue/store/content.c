@@ -1,6 +1,6 @@
-/* Reading a message's content, from memory, from its record in the log, or from a file of its own, with
- * at most one piece of 64 KiB in memory. The sum is complete with the last piece, and is checked before
- * that piece is given out: an agent never sends the end of a damaged message. */
+/* Reading a message's content, from memory, from its record in the log, or from a file of its own,
+ * with at most one piece of 64 KiB in memory. The sum is complete with the last piece, and is
+ * checked before that piece is given out: an agent never sends the end of a damaged message. */
 #include "io/base/check.h"
 #include "io/base/mem.h"
 #include "io/ring/ring.h"
@@ -74,7 +74,8 @@ static struct err *open_place(struct content_reader *r, const struct qmsg_place 
     struct err *e = io_openat(s->log_dir_fd, name, O_RDONLY, 0, &r->fd);
     if (e != NULL)
         return err_in(e, "%s", r->m->id);
-    /* Read-ahead would fetch blocks behind the record that are about to be written past the cache. */
+    /* Read-ahead would fetch blocks behind the record that are about to be written past the cache.
+     */
     (void)posix_fadvise(r->fd, 0, 0, POSIX_FADV_RANDOM);
     e = read_head(r, place);
     if (e == NULL && place->spilled)

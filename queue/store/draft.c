@@ -28,7 +28,8 @@ static struct store *store_of(struct draft *d)
 /* queue_minfree, looked at once a second by whoever comes first; the rest go by what he found. */
 static void space_check(struct store *s)
 {
-    uint64_t minfree = atomic_load_explicit(&s->minfree_bytes, memory_order_relaxed), free_bytes = 0;
+    uint64_t minfree = atomic_load_explicit(&s->minfree_bytes, memory_order_relaxed),
+             free_bytes = 0;
     if (minfree == 0) {
         atomic_store_explicit(&s->space_short, false, memory_order_relaxed);
         return;
@@ -78,13 +79,13 @@ static struct err *spill_begin(struct draft *d)
     char name[24];
     int fd = -1;
     message_name(d->seq, name);
-    struct err *e =
-        io_openat(s->content_dir_fd, name, O_WRONLY | O_CREAT | O_TRUNC, 0600, &fd);
+    struct err *e = io_openat(s->content_dir_fd, name, O_WRONLY | O_CREAT | O_TRUNC, 0600, &fd);
     if (e != NULL)
         return err_in(e, "%s", d->id);
     d->spill = MEM_NEW(struct draft_spill);
     d->spill->fd = fd;
-    /* What has gathered goes out in whole pieces; moving the rest down each time would be quadratic. */
+    /* What has gathered goes out in whole pieces; moving the rest down each time would be
+     * quadratic. */
     struct buf all = d->content;
     d->content = (struct buf){0};
     buf_reserve(&d->content, CONTENT_PIECE);
@@ -116,8 +117,7 @@ static struct err *spill_add(struct draft *d, struct str bytes)
 
 struct err *draft_write(struct draft *d, struct str bytes)
 {
-    uint64_t limit =
-        atomic_load_explicit(&store_of(d)->inline_limit_bytes, memory_order_relaxed);
+    uint64_t limit = atomic_load_explicit(&store_of(d)->inline_limit_bytes, memory_order_relaxed);
     d->size += bytes.len;
     if (d->spill == NULL && d->size <= limit) {
         buf_add_str(&d->content, bytes);
@@ -187,14 +187,14 @@ static struct message *message_of_draft(struct draft *d, const struct envelope *
     return m;
 }
 
-/* The record is made and summed here, in the caller's thread; under the log's lock it is only copied. */
+/* The record is made and summed here, in the caller's thread; under the log's lock it is only
+ * copied. */
 static struct err *append_message(struct draft *d, struct message *m)
 {
     struct store *s = store_of(d);
     struct buf first = {0};
-    struct message_body body = {.bits = d->spill != NULL ? BODY_SPILLED : 0,
-                                .flags = m->flags,
-                                .content_size = d->size};
+    struct message_body body = {
+        .bits = d->spill != NULL ? BODY_SPILLED : 0, .flags = m->flags, .content_size = d->size};
     struct record r = {.type = RECORD_MESSAGE, .seq = d->seq};
     if (d->spill == NULL)
         r.rest = buf_str(m->pub.content != NULL ? &m->pub.content->bytes : &d->content);
@@ -216,8 +216,8 @@ struct err *store_commit(struct draft *d, const struct envelope *env, struct qms
         struct message *m = message_of_draft(d, env);
         /* log.young has a reference of its own; it goes with the index row or the removal. */
         (void)qmsg_ref(&m->pub);
-        /* Known before it is safe: once it is, an index row may appear, and whoever finds the row must
-         * find this object and not make a second one. */
+        /* Known before it is safe: once it is, an index row may appear, and whoever finds the row
+         * must find this object and not make a second one. */
         message_publish(m);
         e = append_message(d, m);
         if (e == NULL) {

@@ -1,10 +1,12 @@
-/* index: which messages there are, in LMDB (queue_directory/index). Derived from the log, and may be
- * deleted at any time: recovery builds it again. Scheduler thread only; transactions never yield.
+/* index: which messages there are, in LMDB (queue_directory/index). Derived from the log, and may
+ * be deleted at any time: recovery builds it again. Scheduler thread only; transactions never
+ * yield.
  *
  * Tables (numbers in values little-endian; keys as said)
  *   msg   seq (host order integer) -> row: u8 version 1, u8 spilled, u16 0, u32 flags, i64 due_us,
  *         u64 epoch, u32 offset, u32 length of the record, packed envelope
- *   due   due_us, seq (both big-endian, so that LMDB's order is ours) -> nothing; not for held messages
+ *   due   due_us, seq (both big-endian, so that LMDB's order is ours) -> nothing; what is on hold
+ *         is not in it
  *   live  epoch (host order integer) -> u64 bytes of records that rows point to
  *   meta  "format" "secret" "covered" "next_seq" -> u64 */
 #ifndef QUEUE_STORE_INDEX_H
@@ -37,7 +39,8 @@ struct err *index_commit(struct index *x) MUST_USE;
 void index_abort(struct index *x);
 
 /* --- looking; also outside a write transaction only. */
-struct err *index_meta(struct index *x, enum index_meta what, uint64_t *out) MUST_USE; /* 0 = absent */
+struct err *index_meta(struct index *x, enum index_meta what,
+                       uint64_t *out) MUST_USE; /* 0 = absent */
 /* The envelope is copied to a (may be NULL: not wanted). *found_out. */
 struct err *index_get(struct index *x, uint64_t seq, struct arena *a, struct index_row *out,
                       bool *found_out) MUST_USE;

@@ -1,5 +1,5 @@
-/* The keeper: a fiber on the scheduler's worker that brings the index up to date about once a second,
- * frees and prepares segments, and compacts. */
+/* The keeper: a fiber on the scheduler's worker that brings the index up to date about once a
+ * second, frees and prepares segments, and compacts. */
 #include "io/base/check.h"
 #include "io/base/log.h"
 #include "io/base/mem.h"
@@ -8,19 +8,19 @@
 
 enum { ROWS_AT_ONCE = 1000, WARN_EVERY_S = 60, COVER_STEP = 8 << 20 };
 
-/* One index round. First, in one breath, what is to be written is taken off the lists and the position
- * is noted up to which these lists (and the index as it is) tell all: the end of the safe log, or the
- * first young message that is left out. Then the log is synced, then rows are written: so a row tells
- * only of records that are safe. The position goes in with the last rows; what was appended after it was
- * noted is replayed after a crash, whether or not a row has it already. Rows that could not be written go
- * back where they were. */
+/* One index round. First, in one breath, what is to be written is taken off the lists and the
+ * position is noted up to which these lists (and the index as it is) tell all: the end of the safe
+ * log, or the first young message that is left out. Then the log is synced, then rows are written:
+ * so a row tells only of records that are safe. The position goes in with the last rows; what was
+ * appended after it was noted is replayed after a crash, whether or not a row has it already. Rows
+ * that could not be written go back where they were. */
 struct round {
     struct store *store;
     struct list young, dirty;
     struct buf dead;    /* u64 each */
     struct buf unlinks; /* u64 each */
     uint64_t covered;
-    struct list put;    /* young, then dirty ones of the open transaction */
+    struct list put; /* young, then dirty ones of the open transaction */
     struct list put_dirty;
     size_t dead_at, dead_to;
     struct buf packed;
@@ -291,7 +291,8 @@ static void keeper(void *arg)
     fiber_shield_begin();
     while (!s->stopping) {
         struct err *e = keep(s);
-        if (e != NULL && (s->warned_ns == 0 || clock_mono_ns() - s->warned_ns > WARN_EVERY_S * NS_PER_S)) {
+        if (e != NULL &&
+            (s->warned_ns == 0 || clock_mono_ns() - s->warned_ns > WARN_EVERY_S * NS_PER_S)) {
             s->warned_ns = clock_mono_ns();
             log_warning("queue", "keeping the queue's index and log in order: %s", e->text);
         }

@@ -46,7 +46,7 @@ struct segment {
     uint64_t epoch, size;
     int fd; /* for writing; -1 once closed */
     bool poisoned;
-    bool has_data; /* recovery: a batch stands in it */
+    bool has_data;               /* recovery: a batch stands in it */
     char name[SEGMENT_NAME_MAX]; /* in log/ */
     uint64_t rows_bytes;         /* of records that index rows point to. store.lock */
     uint32_t pins;               /* readers. store.lock */
@@ -82,24 +82,24 @@ struct store {
     struct list segments; /* oldest first; the last is written to */
     struct umap by_epoch; /* of those */
     size_t segment_count;
-    struct list spares;   /* headers written, ready */
-    struct list raw;      /* written full once, header stale */
+    struct list spares; /* headers written, ready */
+    struct list raw;    /* written full once, header stale */
     size_t spare_count, raw_count;
     uint64_t next_epoch;
-    uint64_t rows_bytes;  /* sum over segments */
+    uint64_t rows_bytes; /* sum over segments */
 
     /* --- scheduler thread only */
     struct index *index;
-    uint64_t covered;      /* log position the committed index covers */
-    struct list dirty;     /* INDEXED messages whose row is stale */
-    struct umap dead;      /* seq of removed messages whose row is still there -> anything */
-    struct buf unlinks;    /* seq (u64 each) of spilled files to delete once REMOVE is safe */
+    uint64_t covered;   /* log position the committed index covers */
+    struct list dirty;  /* INDEXED messages whose row is stale */
+    struct umap dead;   /* seq of removed messages whose row is still there -> anything */
+    struct buf unlinks; /* seq (u64 each) of spilled files to delete once REMOVE is safe */
     struct timer mark_timer;
     bool mark_timer_set;
     struct event keeper_wanted, keeper_gone;
     bool stopping;
-    struct sem round;      /* one index round at a time */
-    int64_t round_ns;      /* when the last one began */
+    struct sem round; /* one index round at a time */
+    int64_t round_ns; /* when the last one began */
     int64_t warned_ns;
     _Atomic bool wake_posted;
     struct mbox_msg wake_msg;
@@ -117,8 +117,8 @@ static inline struct message *message_of(struct qmsg *m)
 /* --- message.c */
 struct message *message_new(struct store *s, uint64_t seq, int64_t arrival_us, struct arena *a,
                             struct envelope *env);
-void message_publish(struct message *m); /* into the table */
-void message_name(uint64_t seq, char out[24]); /* content/<name> */
+void message_publish(struct message *m);                         /* into the table */
+void message_name(uint64_t seq, char out[24]);                   /* content/<name> */
 struct content *content_new(struct store *s, struct buf *bytes); /* takes the bytes */
 struct content *content_ref(struct content *c);
 void content_unref(struct content *c);
@@ -131,7 +131,8 @@ struct segment *segment_take(struct store *s);
 /* Make one that was never written (slow O_DSYNC, but at once) and append it. Yields. */
 struct err *segment_make(struct store *s, struct segment **out) MUST_USE;
 void segment_known(struct store *s, struct segment *g); /* recovery: append, by_epoch */
-/* One spare, if any is missing: by a new header on a raw one, or a new file written full. Yields. */
+/* One spare, if any is missing: by a new header on a raw one, or a new file written
+ * full. Yields. */
 struct err *space_prepare(struct store *s, bool *made_out) MUST_USE;
 /* Oldest segments that nothing needs go to raw or away. Yields. */
 void space_free(struct store *s);
@@ -140,8 +141,8 @@ void space_rows_add(struct store *s, uint64_t epoch, int64_t bytes);
 /* A segment that stays while it is read; false = not there. */
 bool segment_pin(struct store *s, uint64_t epoch, char name_out[SEGMENT_NAME_MAX]);
 void segment_unpin(struct store *s, uint64_t epoch);
-/* A server that hardly gets mail does not write spares full: the first is made when 1/8 of the active
- * segment is used. */
+/* A server that hardly gets mail does not write spares full: the first is made when 1/8 of the
+ * active segment is used. */
 enum { SPARES_WANTED = 2, SPARES_MAX = 4, SEGMENTS_FLOOR = 4, SPARE_WHEN_USED = 8 };
 
 /* --- store.c */
@@ -162,7 +163,8 @@ struct err *space_compact(struct store *s) MUST_USE;
 /* --- recover.c */
 struct err *recover(struct store *s) MUST_USE;
 /* The file's bytes from `from` on, at most to its size; on the heap. */
-struct err *segment_read(struct store *s, const char *name, uint64_t from, struct buf *out) MUST_USE;
+struct err *segment_read(struct store *s, const char *name, uint64_t from,
+                         struct buf *out) MUST_USE;
 void corrupt_save(struct store *s, const char *name, struct str bytes, const char *why);
 
 #endif

@@ -61,7 +61,8 @@ bool record_head_get(struct str bytes, uint64_t epoch, uint64_t secret, struct r
     const uint8_t *at = (const uint8_t *)bytes.ptr;
     if (bytes.len < RECORD_HEAD || get_u32(at) != MAGIC)
         return false;
-    if (get_u64(at + AT_EPOCH) != epoch || get_u64(at + AT_HEAD_SUM) != hash_sum(at, AT_HEAD_SUM, secret))
+    if (get_u64(at + AT_EPOCH) != epoch ||
+        get_u64(at + AT_HEAD_SUM) != hash_sum(at, AT_HEAD_SUM, secret))
         return false;
     if (at[AT_TYPE] < RECORD_MESSAGE || at[AT_TYPE] > RECORD_REMOVE)
         return false;
@@ -164,8 +165,8 @@ bool mark_unpack(struct str bytes, struct arena *a, struct mark *out)
     return true;
 }
 
-/* Deferral after deferral often says the same: the old copy serves, so that a message that waits for
- * days does not grow. */
+/* Deferral after deferral often says the same: the old copy serves, so that a message that waits
+ * for days does not grow. */
 static struct str keep_or_copy(struct str old, struct str now, struct arena *a)
 {
     if (str_eq(old, now) && old.ptr != NULL)

@@ -11,11 +11,11 @@
  *     32  u64  sum of the body's first part (MESSAGE: fixed part and envelope; else all of it)
  *     40  u64  sum of bytes 0..39, seeded with the queue's secret
  *
- * The head has a sum of its own, so that a length is trusted before it is used, and so that the epoch
- * can be filled in by the writer at the last moment without reading the body again. It is seeded with a
- * random number of this queue, so that nobody can mail us bytes that pass for a record when a scan looks
- * for the next good one behind a damaged place. A record is whole
- * when both sums fit and the epoch is its segment's; a MESSAGE moreover when its content's sum fits.
+ * The head has a sum of its own, so that a length is trusted before it is used, and so that the
+ * epoch can be filled in by the writer at the last moment without reading the body again. It is
+ * seeded with a random number of this queue, so that nobody can mail us bytes that pass for a
+ * record when a scan looks for the next good one behind a damaged place. A record is whole when
+ * both sums fit and the epoch is its segment's; a MESSAGE moreover when its content's sum fits.
  *
  * MESSAGE body: a message as it stands, new or copied by compaction
  *      0  u32  bits: 1 content is in content/<seq>, 2 copied by compaction
@@ -55,8 +55,8 @@ struct record {
 };
 /* Computes body_sum: the expensive part, done by the caller before any lock. */
 void record_sum(struct record *r);
-size_t record_bytes(const struct record *r); /* in the log, padding included */
-void record_put(const struct record *r, uint8_t *to); /* without epoch and head sum */
+size_t record_bytes(const struct record *r);                    /* in the log, padding included */
+void record_put(const struct record *r, uint8_t *to);           /* without epoch and head sum */
 void record_seal(uint8_t *at, uint64_t epoch, uint64_t secret); /* fills them in */
 /* Total bytes of the sealed or unsealed record that was put at `at`. */
 size_t record_span(const uint8_t *at);

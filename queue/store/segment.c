@@ -124,8 +124,7 @@ static bool scan_search(struct segment_scan *s, struct scan_item *out, bool *gap
             continue;
         struct str gap = str_make(s->bytes.ptr + s->gap, s->at - s->gap);
         *gap_out = !is_padding(gap, s->gap);
-        *out = (struct scan_item){
-            .kind = SCAN_GAP, .at = s->base + (uint32_t)s->gap, .bytes = gap};
+        *out = (struct scan_item){.kind = SCAN_GAP, .at = s->base + (uint32_t)s->gap, .bytes = gap};
         s->lost = false;
         s->batches += batch; /* so that what lies before it is known not to be the end */
         /* Records whose batch head is gone: walk on for as long as they follow each other. */

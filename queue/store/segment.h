@@ -2,8 +2,8 @@
  *
  * The log is the sequence of segments in order of their epoch; a place in it is epoch and offset.
  * A segment is a file log/seg-<epoch, 16 hex digits> of fixed size, written once from front to end,
- * then, when nothing in it is needed any more, given a new epoch and written again. The epoch in the
- * header block decides, not the name (a rename may be lost in a crash).
+ * then, when nothing in it is needed any more, given a new epoch and written again. The epoch in
+ * the header block decides, not the name (a rename may be lost in a crash).
  *
  *   block 0      header block, 4 KiB
  *   block 1..    batches, each beginning at a multiple of 4 KiB
@@ -15,7 +15,7 @@
  *      0  u32  magic "RPs1"                       0  u32  magic "RPb1"
  *      4  u32  format version, 1                  4  u32  number of records
  *      8  u64  epoch                              8  u64  epoch
- *     16  u64  size of the file                  16  u64  number of the batch in its segment, from 1
+ *     16  u64  size of the file                  16  u64  number of the batch, from 1
  *     24  u64  next seq when it was made         24  u32  bytes of head and records, no padding
  *     32  u64  the secret                        28  u32  zero
  *     40  i64  wall clock, us                    32  u64  next seq when it was made
@@ -24,23 +24,25 @@
  *     64  zeros                                  56  u64  sum of bytes 0..55
  *
  * Records (record.h) follow the batch head back to back, then zeros up to the next 4 KiB boundary.
- * A batch is one write with O_DSYNC; one write is in flight at a time; a block that was synced is never
- * written again in the same epoch. So acknowledged bytes cannot be torn by a later write.
+ * A batch is one write with O_DSYNC; one write is in flight at a time; a block that was synced is
+ * never written again in the same epoch. So acknowledged bytes cannot be torn by a later write.
  *
- * Validity. A header block, batch head or record head counts when its magic, epoch and sum fit; bytes
- * of an earlier life of the file have an older epoch. A record's body is checked apart from its head.
+ * Validity. A header block, batch head or record head counts when its magic, epoch and sum fit;
+ * bytes of an earlier life of the file have an older epoch. A record's body is checked apart from
+ * its head.
  *
  * Replay, for each segment from the position the index covers (segment_scan does one segment):
  *   1  at a block boundary: a valid batch head opens a batch; walk its records by their lengths
- *   2  anything else where a batch or record should be: look on, in steps of 8 bytes, for the next valid
- *      batch head (at a block boundary) or record head
- *   3  found: what lies between is a damaged middle: set aside in corrupt/, warned about; go on there.
- *      (Zeros up to the next boundary are padding.)  Not found: the torn tail, or where the writing
- *      ended: nobody was told that these bytes are safe; ignored
+ *   2  anything else where a batch or record should be: look on, in steps of 8 bytes, for the next
+ *      valid batch head (at a block boundary) or record head
+ *   3  found: what lies between is a damaged middle: set aside in corrupt/, warned about; go on
+ *      there. (Zeros up to the next boundary are padding.)  Not found: the torn tail, or where the
+ *      writing ended: nobody was told that these bytes are safe; ignored
  *   4  a record whose body is damaged is set aside alone
  *   5  damage in the last batch of all is a torn write too, though some of its records may be whole
- * Whole records of a torn batch are kept: their senders got no answer and may send again, which SMTP
- * allows for. Records are absolute, so replaying what the index already holds changes nothing.
+ *
+ * Whole records of a torn batch are kept: their senders got no answer and may send again, which
+ * SMTP allows for. Records are absolute, so replaying what the index already holds changes nothing.
  * Writing never goes on in a segment of an earlier run: each start begins a new one. */
 #ifndef QUEUE_STORE_SEGMENT_H
 #define QUEUE_STORE_SEGMENT_H

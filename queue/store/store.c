@@ -29,7 +29,8 @@ void store_reconfigure(struct store *s, const struct store_options *o)
     atomic_store(&s->minfree_bytes, o->minfree_bytes);
     /* Inline content must fit a segment together with its envelope. */
     uint64_t limit = or_default(o->inline_limit_bytes, 1 << 20);
-    atomic_store(&s->inline_limit_bytes, limit < s->segment_bytes / 4 ? limit : s->segment_bytes / 4);
+    atomic_store(&s->inline_limit_bytes,
+                 limit < s->segment_bytes / 4 ? limit : s->segment_bytes / 4);
     atomic_store(&s->memory_limit_bytes, or_default(o->memory_limit_bytes, (uint64_t)256 << 20));
     atomic_store(&s->mark_delay_ms, o->mark_delay_ms > 0 ? o->mark_delay_ms : 100);
 }
@@ -168,7 +169,8 @@ struct err *store_close(struct store *s)
         store_free(s);
     } else {
         /* Deliveries that outlasted the deadline still refer to it; the process is about to end. */
-        log_warning("queue", "%zu messages were in use when the queue was closed", s->messages.count);
+        log_warning("queue", "%zu messages were in use when the queue was closed",
+                    s->messages.count);
         index_close(s->index);
         s->index = NULL;
     }
@@ -342,8 +344,8 @@ struct err *store_get(struct store *s, uint64_t seq, struct qmsg **out)
     return e;
 }
 
-struct err *store_due(struct store *s, struct store_due after, int64_t until_us, struct store_due *out,
-                      size_t max, size_t *count_out)
+struct err *store_due(struct store *s, struct store_due after, int64_t until_us,
+                      struct store_due *out, size_t max, size_t *count_out)
 {
     return index_due(s->index, after, until_us, out, max, count_out);
 }

@@ -16,7 +16,7 @@
 struct store;
 
 struct store_options {
-    const char *directory;       /* queue_directory: log/ content/ index/ corrupt/ are made in it */
+    const char *directory; /* queue_directory: log/ content/ index/ corrupt/ are made in it */
     bool long_ids;
     uint64_t minfree_bytes;      /* 0 = no check */
     uint64_t inline_limit_bytes; /* 0 = 1 MiB */
@@ -34,8 +34,8 @@ struct err *store_open(const struct store_options *options, struct store **out) 
 /* Limits only: long_ids, minfree, inline_limit, memory_limit, mark_delay. Any thread. */
 void store_reconfigure(struct store *s, const struct store_options *options);
 /* Syncs the log, brings the index up to date, stops the keeper, frees. All drafts must have ended
- * and all qmsg references (but the store's own) be given back: else the store's memory stays, with a
- * warning, and nothing may be asked of it but qmsg_unref and content_close. Yields. */
+ * and all qmsg references (but the store's own) be given back: else the store's memory stays, with
+ * a warning, and nothing may be asked of it but qmsg_unref and content_close. Yields. */
 struct err *store_close(struct store *s) MUST_USE;
 
 /* --- producers [any]. queue_begin, queue_commit of queue.h are these with a scheduler behind them;
@@ -43,8 +43,8 @@ struct err *store_close(struct store *s) MUST_USE;
 struct err *store_begin(struct store *s, struct queue *q, struct draft **out) MUST_USE;
 /* Durable when it returns NULL: the draft is consumed, *out has one reference for the caller.
  * env is copied into the message's arena with size = bytes of the draft (data_size stays the
- * caller's), arrival_us = the draft's when 0. ENV_HOLD in env->flags sets MESSAGE_HOLD. On error the
- * draft is aborted. Cannot be canceled. Yields. */
+ * caller's), arrival_us = the draft's when 0. ENV_HOLD in env->flags sets MESSAGE_HOLD. On error
+ * the draft is aborted. Cannot be canceled. Yields. */
 struct err *store_commit(struct draft *d, const struct envelope *env, struct qmsg **out) MUST_USE;
 
 /* --- state of a message. */
@@ -64,8 +64,8 @@ struct mark_rcpt {
     struct dsn why; /* copied */
 };
 struct mark {
-    uint32_t flags;   /* the new MESSAGE_* flags, whole */
-    int64_t due_us;   /* the new due time */
+    uint32_t flags; /* the new MESSAGE_* flags, whole */
+    int64_t due_us; /* the new due time */
     const struct mark_rcpt *rcpts;
     size_t rcpt_count;
 };
@@ -84,7 +84,8 @@ void store_quarantine(struct qmsg *m, const char *why);
 
 /* --- finding messages. */
 /* A reference, from memory or from the index; *out = NULL when there is no such message. The
- * recipients' answers of hooks.resolve are empty in one that comes from the index. Does not yield. */
+ * recipients' answers of hooks.resolve are empty in one that comes from the index. Does not yield.
+ */
 struct err *store_get(struct store *s, uint64_t seq, struct qmsg **out) MUST_USE;
 /* The same without looking into the index: NULL = not in memory. [any] */
 struct qmsg *store_get_cached(struct store *s, uint64_t seq);
@@ -95,11 +96,11 @@ struct store_due {
 };
 /* Messages by due time, those on hold left out: the first `max` behind `after` (zeros = from the
  * start) with due_us <= until_us. Only messages that have an index row, that is all that were there
- * at store_open or lived longer than index_delay_ms; a mark shows here up to that much later, so the
- * scheduler keeps what is due sooner in memory. Messages in memory are listed too: skip those. Does
- * not yield. */
-struct err *store_due(struct store *s, struct store_due after, int64_t until_us, struct store_due *out,
-                      size_t max, size_t *count_out) MUST_USE;
+ * at store_open or lived longer than index_delay_ms; a mark shows here up to that much later, so
+ * the scheduler keeps what is due sooner in memory. Messages in memory are listed too: skip those.
+ * Does not yield. */
+struct err *store_due(struct store *s, struct store_due after, int64_t until_us,
+                      struct store_due *out, size_t max, size_t *count_out) MUST_USE;
 
 struct store_row {
     uint64_t seq;
@@ -112,7 +113,8 @@ struct store_row {
 struct err *store_list(struct store *s, uint64_t after_seq, size_t max, struct arena *a,
                        struct store_row **out, size_t *count_out) MUST_USE;
 /* One row, for showing: *out = NULL when there is none. */
-struct err *store_show(struct store *s, uint64_t seq, struct arena *a, struct store_row **out) MUST_USE;
+struct err *store_show(struct store *s, uint64_t seq, struct arena *a,
+                       struct store_row **out) MUST_USE;
 
 struct store_counts {
     uint64_t messages;                        /* alive, in memory and in the index */

@@ -157,7 +157,8 @@ static void batch_seal(struct log *l, struct batch *b)
     uint64_t base = log_pos(epoch, l->at);
     struct batch_head head = {.epoch = epoch,
                               .number = l->number + 1,
-                              .next_seq = atomic_load_explicit(&l->store->next_seq, memory_order_relaxed),
+                              .next_seq =
+                                  atomic_load_explicit(&l->store->next_seq, memory_order_relaxed),
                               .records = b->records,
                               .bytes = (uint32_t)b->len};
     batch_head_put(&head, secret, b->bytes);
@@ -223,9 +224,10 @@ static bool wanted(const struct log *l)
 
 /* --- the way back */
 
-/* Entries that nobody waits on belong to their owner again as soon as the lock is given back: take them
- * off the list while it is held. */
-static void entries_settle(struct log *l, struct batch *b, const struct err *e, struct list *waiters)
+/* Entries that nobody waits on belong to their owner again as soon as the lock is given back: take
+ * them off the list while it is held. */
+static void entries_settle(struct log *l, struct batch *b, const struct err *e,
+                           struct list *waiters)
 {
     struct list *node;
     while ((node = list_pop_front(&b->entries)) != NULL) {
@@ -254,9 +256,10 @@ static void entries_signal(struct list *waiters)
         completion_signal(&CONTAINER(node, struct log_entry, link)->done);
 }
 
-/* What must not be forgotten of a batch that could not be written: marks go to the next batch; and since
- * its bytes may have reached the disk all the same, its messages are taken back there. */
-static void batch_carry(const struct log *l, const struct batch *from, struct batch *to, bool written)
+/* What must not be forgotten of a batch that could not be written: marks go to the next batch; and
+ * since its bytes may have reached the disk all the same, its messages are taken back there. */
+static void batch_carry(const struct log *l, const struct batch *from, struct batch *to,
+                        bool written)
 {
     size_t max = l->store->segment_bytes / 2, span;
     for (size_t at = BATCH_HEAD; at < from->len; at += span) {

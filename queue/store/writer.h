@@ -1,17 +1,17 @@
-/* writer: group commit. One write in flight; what is appended meanwhile gathers in the next batch and
- * goes out as one contiguous write the moment the disk answers. There is no thread and no timer in it:
- * whoever appends while nothing is in flight submits on its own ring, and the completion submits what
- * has gathered. Only what needs to wait (making a segment because no spare is ready) is done by a fiber
- * on the scheduler's worker.
+/* writer: group commit. One write in flight; what is appended meanwhile gathers in the next batch
+ * and goes out as one contiguous write the moment the disk answers. There is no thread and no timer
+ * in it: whoever appends while nothing is in flight submits on its own ring, and the completion
+ * submits what has gathered. Only what needs to wait (making a segment because no spare is ready)
+ * is done by a fiber on the scheduler's worker.
  *
  *     IDLE --submit--> WRITING --done, nothing gathered--> IDLE
  *                        |  done, more gathered: WRITING again
  *                        `--no segment ready--> SLOW --segment made--> WRITING
  *                                                `--not made: all that waits fails--> IDLE
  *
- * A write that fails poisons its segment (it is never written or trusted for more again); the batch is
- * tried once more in the next segment before its waiters are told. Marks of a failed batch are carried
- * over to the next. */
+ * A write that fails poisons its segment (it is never written or trusted for more again); the batch
+ * is tried once more in the next segment before its waiters are told. Marks of a failed batch are
+ * carried over to the next. */
 #ifndef QUEUE_STORE_WRITER_H
 #define QUEUE_STORE_WRITER_H
 
@@ -38,9 +38,10 @@ struct batch {
 /* Who wants to know what became of a record (or, without one, of all before it). */
 struct log_entry {
     struct list link;
-    struct message *fresh; /* a new message: gets its place, and stays in log.young unless it fails */
-    uint32_t rel, length;  /* in the batch */
-    uint64_t epoch;        /* where it went */
+    /* A new message: gets its place, and stays in log.young unless it fails. */
+    struct message *fresh;
+    uint32_t rel, length; /* in the batch */
+    uint64_t epoch;       /* where it went */
     uint32_t at;
     bool waits; /* done is signalled; else the entry is only filled in */
     struct completion done;
@@ -61,15 +62,15 @@ struct log {
     size_t waiting;             /* of those */
     struct batch *pool;         /* emptied, for reuse */
     size_t pooled;
-    bool flush;                 /* go on though nobody waits */
+    bool flush; /* go on though nobody waits */
     struct segment *active;
-    uint32_t at;                /* where the next batch goes */
-    uint64_t number;            /* of the last batch in active */
-    unsigned tries;             /* of the flying batch */
-    uint64_t durable;           /* position behind the last batch that is safe */
+    uint32_t at;      /* where the next batch goes */
+    uint64_t number;  /* of the last batch in active */
+    unsigned tries;   /* of the flying batch */
+    uint64_t durable; /* position behind the last batch that is safe */
     struct ring_op op;
-    struct list young;          /* messages without index row, in the order of the log */
-    struct list room;           /* commits that wait because too much has gathered */
+    struct list young; /* messages without index row, in the order of the log */
+    struct list room;  /* commits that wait because too much has gathered */
     uint64_t commits, writes, bytes_written;
 };
 

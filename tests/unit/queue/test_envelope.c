@@ -22,7 +22,8 @@ static struct envelope *sample(struct arena *a)
     e->attrs[1] = (struct attr){STR("log_client_address"), STR("192.0.2.1")};
     e->rcpt_count = 3;
     e->rcpts = arena_zalloc(a, 3 * sizeof *e->rcpts);
-    e->rcpts[0] = (struct rcpt){.address = STR("bob@example.org"), .original = STR("bob@example.org")};
+    e->rcpts[0] =
+        (struct rcpt){.address = STR("bob@example.org"), .original = STR("bob@example.org")};
     e->rcpts[1] = (struct rcpt){.address = STR("c@example.net"),
                                 .original = STR("Carol@Example.net"),
                                 .orcpt = STR("rfc822;carol@example.net"),
@@ -32,7 +33,8 @@ static struct envelope *sample(struct arena *a)
                                         .text = STR("connect to x[192.0.2.2]:25: refused"),
                                         .mta = STR("x"),
                                         .diagnostic = STR("X-Postfix; refused")}};
-    e->rcpts[2] = (struct rcpt){.address = STR("\"a\\\"b\"@x"), .original = STR("d"), .state = RCPT_DONE};
+    e->rcpts[2] =
+        (struct rcpt){.address = STR("\"a\\\"b\"@x"), .original = STR("d"), .state = RCPT_DONE};
     return e;
 }
 

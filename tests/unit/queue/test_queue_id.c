@@ -66,9 +66,26 @@ static void long_names_sort_by_time(void **state)
 static void other_texts_are_no_names(void **state)
 {
     static const char *const rows[] = {
-        "",           "1",      "12345",           "12345g",      "3edA640AEC",   "F4240" "10000",
-        "../../etc",  "ALL",    "0000100001" "X",  "123450",      "z1",           "00000000z1",
-        "0000000000z", "0000000000zz", "0000000000a1z1", "aeiouaeiou" "z1", "3EDA640AEC3EDA640AEC3EDA640AEC3E",
+        "",
+        "1",
+        "12345",
+        "12345g",
+        "3edA640AEC",
+        "F4240"
+        "10000",
+        "../../etc",
+        "ALL",
+        "0000100001"
+        "X",
+        "123450",
+        "z1",
+        "00000000z1",
+        "0000000000z",
+        "0000000000zz",
+        "0000000000a1z1",
+        "aeiouaeiou"
+        "z1",
+        "3EDA640AEC3EDA640AEC3EDA640AEC3E",
         "FFFFFFFFFFFFFFFFFFFFFF",
     };
     (void)state;
@@ -79,7 +96,10 @@ static void other_texts_are_no_names(void **state)
             fail_msg("taken: %s", rows[i]);
         assert_int_equal(seq, 7);
     }
-    assert_false(queue_id_parse(str_make("12345\0" "7", 7), NULL, NULL));
+    assert_false(queue_id_parse(str_make("12345\0"
+                                         "7",
+                                         7),
+                                NULL, NULL));
 }
 
 int main(void)

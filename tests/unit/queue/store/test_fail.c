@@ -51,8 +51,8 @@ static void check_tally(struct store *s, const struct tally *t)
     arena_free(a);
 }
 
-/* Writes behind 100 KiB of any file fail: the segment is given up, the next one cannot be made, commits
- * are refused; with the limit gone mail is taken again. */
+/* Writes behind 100 KiB of any file fail: the segment is given up, the next one cannot be made,
+ * commits are refused; with the limit gone mail is taken again. */
 static void write_errors(void *arg)
 {
     struct tally *t = arg;
@@ -240,7 +240,8 @@ static void too_large_envelope(void *arg)
     OK(store_commit(d, env, &m));
     struct mark_rcpt *marks = arena_zalloc(a, env->rcpt_count * sizeof *marks);
     for (size_t i = 0; i < env->rcpt_count; i++)
-        marks[i] = (struct mark_rcpt){.index = (uint32_t)i, .state = RCPT_DONE, .why.status = "2.0.0"};
+        marks[i] =
+            (struct mark_rcpt){.index = (uint32_t)i, .state = RCPT_DONE, .why.status = "2.0.0"};
     store_mark(m, &(struct mark){.rcpts = marks, .rcpt_count = env->rcpt_count - 1});
     OK(store_sync(s));
     uint64_t seq = m->seq;
@@ -269,8 +270,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(large_content_without_room_leaves_no_file, world_setup,
                                         world_teardown),
         cmocka_unit_test_setup_teardown(buffered_writes_do_as_well, world_setup, world_teardown),
-        cmocka_unit_test_setup_teardown(damaged_messages_are_set_aside_and_block_nothing, world_setup,
-                                        world_teardown),
+        cmocka_unit_test_setup_teardown(damaged_messages_are_set_aside_and_block_nothing,
+                                        world_setup, world_teardown),
         cmocka_unit_test_setup_teardown(many_recipients, world_setup, world_teardown),
     };
     OK(offload_start(2));

@@ -38,7 +38,8 @@ static void run_committers(struct load *l)
     completion_wait(&l->done);
 }
 
-/* Every message of the store is one that was committed and not removed, once, with its own content. */
+/* Every message of the store is one that was committed and not removed, once, with its own content.
+ */
 static void check_all(struct store *s, const bool *alive, uint64_t count)
 {
     struct arena *a = arena_new(0, 0);
@@ -117,7 +118,8 @@ static void load_run(void *arg)
     MUST(c.commits == all && c.writes < all);
     /* The log does not grow with what has passed through it. */
     for (int i = 0; i < 400 && store_counts(l->store).segments * 262144 >
-                                   3 * store_counts(l->store).live_bytes + 6 * 262144; i++)
+                                   3 * store_counts(l->store).live_bytes + 6 * 262144;
+         i++)
         fiber_sleep_until(clock_in_ms(10));
     c = store_counts(l->store);
     MUST(c.segments * 262144 <= 3 * c.live_bytes + 6 * 262144);
@@ -246,7 +248,8 @@ static uint64_t kill_once(struct told *t, uint64_t first, int after_ms)
     close(fds[1]);
     FILE *f = fdopen(fds[0], "r");
     char line[64];
-    /* The clock starts with the first message: a slow machine must not kill before anything runs. */
+    /* The clock starts with the first message: a slow machine must not kill before anything runs.
+     */
     MUST(fgets(line, sizeof line, f) != NULL);
     uint64_t n = strtoull(line + 1, NULL, 10);
     MUST(n < t->count && line[0] == '+');

@@ -1,5 +1,6 @@
-/* What a power cut, a bad disk or a lost index leaves. A child fills a queue and ends without closing it;
- * the log is then damaged in every way a row of queue/README.md speaks of, and opened again. */
+/* What a power cut, a bad disk or a lost index leaves. A child fills a queue and ends without
+ * closing it; the log is then damaged in every way a row of queue/README.md speaks of, and opened
+ * again. */
 #include "world.h"
 
 /* 10 to 13 share the last batch. */
@@ -12,8 +13,8 @@ struct placed {
 static struct placed places[MESSAGES];
 static char pristine[96];
 
-/* --- the child: messages 0..5 one by one, 6..8 and 9..13 together: the first of each goes out alone and
- * the others gather behind it, so 7 and 8 share a batch, and 10..13 */
+/* --- the child: messages 0..5 one by one, 6..8 and 9..13 together: the first of each goes out
+ * alone and the others gather behind it, so 7 and 8 share a batch, and 10..13 */
 
 static struct store *child_store;
 
@@ -21,8 +22,8 @@ static void child_one(void *arg)
 {
     uint64_t n = (uint64_t)(uintptr_t)arg;
     struct qmsg *m = commit(child_store, n, n == 3 ? 40000 : 1500 + n * 900);
-    printf("%llu %llu %u %u\n", (unsigned long long)n, (unsigned long long)m->place.epoch, m->place.at,
-           m->place.length);
+    printf("%llu %llu %u %u\n", (unsigned long long)n, (unsigned long long)m->place.epoch,
+           m->place.at, m->place.length);
     if (n == 1)
         defer_first(m, 4242);
     if (n == 2)
@@ -260,15 +261,19 @@ static void a_damaged_middle_takes_no_neighbour_with_it(void **state)
 {
     static const struct {
         const char *what;
-        int message;      /* whose record, */
-        uint32_t into;    /* which byte of it */
-        bool lost;        /* and is it gone then? */
+        int message;   /* whose record, */
+        uint32_t into; /* which byte of it */
+        bool lost;     /* and is it gone then? */
     } rows[] = {
-        {"a head's magic", 4, 0, true},       {"a head's length", 4, 9, true},
-        {"a head's epoch", 4, 17, true},      {"a head's seq", 4, 25, true},
-        {"a head's sum", 4, 44, true},        {"the fixed part", 4, RECORD_HEAD + 3, true},
+        {"a head's magic", 4, 0, true},
+        {"a head's length", 4, 9, true},
+        {"a head's epoch", 4, 17, true},
+        {"a head's seq", 4, 25, true},
+        {"a head's sum", 4, 44, true},
+        {"the fixed part", 4, RECORD_HEAD + 3, true},
         {"an envelope", 4, RECORD_HEAD + MESSAGE_FIXED + 20, true},
-        {"content", 4, 2000, true},           {"large content", 3, 30000, true},
+        {"content", 4, 2000, true},
+        {"large content", 3, 30000, true},
         {"a record inside a batch", 7, 100, true},
         {"a head inside a batch", 7, 8, true},
     };
@@ -365,8 +370,8 @@ static void an_older_index_is_brought_up_to_date(void **state)
     (void)state;
     start_again();
     in_fiber(look, &seen);
-    snprintf(cmd, sizeof cmd, "rm -rf '%s/index' && cp -r --sparse=always '%s/index' '%s/index'", world_dir,
-             pristine, world_dir);
+    snprintf(cmd, sizeof cmd, "rm -rf '%s/index' && cp -r --sparse=always '%s/index' '%s/index'",
+             world_dir, pristine, world_dir);
     assert_int_equal(system(cmd), 0);
     seen = open_and_look();
     check_seen(&seen, 2);

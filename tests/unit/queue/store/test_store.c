@@ -273,7 +273,8 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(what_was_committed_is_there_after_a_restart, world_setup,
                                         world_teardown),
-        cmocka_unit_test_setup_teardown(marks_last_and_order_what_is_due, world_setup, world_teardown),
+        cmocka_unit_test_setup_teardown(marks_last_and_order_what_is_due, world_setup,
+                                        world_teardown),
         cmocka_unit_test_setup_teardown(large_content_has_a_file_of_its_own, world_setup,
                                         world_teardown),
         cmocka_unit_test_setup_teardown(another_process_is_refused, world_setup, world_teardown),

@@ -1,5 +1,5 @@
-/* What the store's tests share: a private folder, a worker of the calling thread, messages whose content
- * tells who they are. */
+/* What the store's tests share: a private folder, a worker of the calling thread, messages whose
+ * content tells who they are. */
 #ifndef TEST_STORE_WORLD_H
 #define TEST_STORE_WORLD_H
 
@@ -162,8 +162,10 @@ static inline void defer_first(struct qmsg *m, int64_t due_us)
 {
     struct mark_rcpt r = {.index = 0,
                           .state = RCPT_DEFERRED,
-                          .why = {.status = "4.4.1", .text = STR("connection refused"),
-                                  .mta = STR("mx"), .diagnostic = STR("")}};
+                          .why = {.status = "4.4.1",
+                                  .text = STR("connection refused"),
+                                  .mta = STR("mx"),
+                                  .diagnostic = STR("")}};
     store_mark(m, &(struct mark){.due_us = due_us, .rcpts = &r, .rcpt_count = 1});
 }
 
