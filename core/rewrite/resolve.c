@@ -47,24 +47,25 @@ static struct err *peel(const struct service *svc, struct arena *a, struct str a
         ssize_t at = str_rindex(cur, '@');
         if (at >= 0) {
             struct str domain = str_from(cur, (size_t)at + 1);
-            bool local = false;
-            struct err *e = domain.len ? resolve_local(svc, a, domain, &local) : NULL;
+            bool local = domain.len == 0; /* "a@b@" is a@b; "a@" gets its empty domain back below */
+            struct err *e = local ? NULL : resolve_local(svc, a, domain, &local);
             if (e)
                 return e;
             if (!local) {
                 *out = (struct peeled){cur, false};
                 return NULL;
             }
-            saved = domain;
+            saved = str_from(cur, (size_t)at);
             cur = str_head(cur, (size_t)at);
         }
         if (!has_operator(p, cur) || (!p->resolve_dequoted_address && !all_quiet(cur)))
             break;
-        cur = rewrite_address(p, a, REWRITE_LOCAL, cur);
+        cur = p->resolve_dequoted_address ? rewrite_dequoted(p, a, cur)
+                                          : rewrite_address(p, a, REWRITE_LOCAL, cur);
     }
     if (cur.len == 0)
         cur = str_of(p->empty_address_recipient);
-    out->address = saved.len ? arena_printf(a, "%.*s@%.*s", STR_ARG(cur), STR_ARG(saved))
+    out->address = saved.len ? arena_printf(a, "%.*s%.*s", STR_ARG(cur), STR_ARG(saved))
                              : arena_printf(a, "%.*s@%s", STR_ARG(cur), p->myhostname);
     out->local = true;
     return NULL;

@@ -15,9 +15,8 @@ static bool operators_visible(struct str s)
 }
 
 static struct str add_domain(const struct params *p, struct arena *a, const char *origin,
-                             struct str s)
+                             bool visible, struct str s)
 {
-    bool visible = operators_visible(s);
     ssize_t at;
 
     if (visible && p->swap_bangpath && (at = str_index(s, '!')) >= 0)
@@ -31,8 +30,8 @@ static struct str add_domain(const struct params *p, struct arena *a, const char
     return s;
 }
 
-struct str rewrite_address(const struct params *p, struct arena *a, enum rewrite_context context,
-                           struct str internal)
+static struct str rewrite(const struct params *p, struct arena *a, enum rewrite_context context,
+                          bool dequoted, struct str internal)
 {
     const char *origin = context == REWRITE_LOCAL ? p->myorigin : p->remote_header_rewrite_domain;
     const char *parent = context == REWRITE_LOCAL ? p->mydomain : p->remote_header_rewrite_domain;
@@ -44,7 +43,7 @@ struct str rewrite_address(const struct params *p, struct arena *a, enum rewrite
     if (s.ptr[0] == '@' && (at = str_index(s, ':')) >= 0)
         s = str_from(s, (size_t)at + 1);
     if (str_rindex(s, '@') < 0)
-        s = add_domain(p, a, origin, s);
+        s = add_domain(p, a, origin, dequoted || operators_visible(s), s);
     at = str_rindex(s, '@');
     if (at < 0)
         return s;
@@ -55,4 +54,15 @@ struct str rewrite_address(const struct params *p, struct arena *a, enum rewrite
     if (domain.len > 1 && domain.ptr[domain.len - 1] == '.' && domain.ptr[domain.len - 2] != '.')
         s.len--;
     return s;
+}
+
+struct str rewrite_address(const struct params *p, struct arena *a, enum rewrite_context context,
+                           struct str internal)
+{
+    return rewrite(p, a, context, false, internal);
+}
+
+struct str rewrite_dequoted(const struct params *p, struct arena *a, struct str internal)
+{
+    return rewrite(p, a, REWRITE_LOCAL, true, internal);
 }

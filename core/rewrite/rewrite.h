@@ -12,5 +12,7 @@ enum rewrite_context {
 };
 struct str rewrite_address(const struct params *p, struct arena *a, enum rewrite_context context,
                            struct str internal);
+/* As local, for resolve: operators count inside a quoted local part too (resolve_dequoted_address). */
+struct str rewrite_dequoted(const struct params *p, struct arena *a, struct str internal);
 
 #endif

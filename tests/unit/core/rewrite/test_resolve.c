@@ -171,6 +171,16 @@ static void test_classes(void **state)
         {"", "local", "mx.example", "MAILER-DAEMON@mx.example", CLASS_LOCAL, false},
         {"a@b..c", "error", "5.1.3 bad address syntax", "a@b..c", CLASS_DEFAULT, false},
         {"a@1.2.3.4", "error", "5.1.3 bad address syntax", "a@1.2.3.4", CLASS_DEFAULT, false},
+        {"a b@mx.example", "local", "mx.example", "a b@mx.example", CLASS_LOCAL, false},
+        {"a%b c@mx.example", "error", "5.1.3 bad address syntax", "a@b c", CLASS_DEFAULT, false},
+        {"a%d c@mx.example", "error", "5.1.3 bad address syntax", "a@d c", CLASS_DEFAULT, false},
+        {"a@", "error", "5.1.3 bad address syntax", "a@", CLASS_DEFAULT, false},
+        {"a@b@", "smtp", "b", "a@b", CLASS_DEFAULT, false},
+        {"-x@out.example", "error", "5.1.3 bad address syntax", "-x@out.example", CLASS_DEFAULT, false},
+        {"a@mx.example.", "local", "mx.example", "a@mx.example", CLASS_LOCAL, false},
+        {"a@mx.example..", "error", "5.1.3 bad address syntax", "a@mx.example..", CLASS_DEFAULT, false},
+        {"a!b!c@mx.example", "smtp", "a", "b!c@a", CLASS_DEFAULT, true},
+        {"a%b%c@mx.example", "smtp", "c", "a%b@c", CLASS_DEFAULT, true},
         {"joe@both.example", "local", "mx.example", "joe@both.example", CLASS_LOCAL, false},
     };
     check_rows(rows, sizeof rows / sizeof *rows);
