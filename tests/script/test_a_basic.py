@@ -1,0 +1,157 @@
+"""The first things that must work: start, take a message, deliver it, stop; and the commands while
+nothing runs."""
+
+import os
+import pwd
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from lib import nouring
+from lib.dialogue import Smtp, run_script
+from lib.instance import Ringpost, processes_of, ringpost_bin
+from lib.sink import Sink
+
+
+def test_a_message_goes_through(relay, sink):
+    qid = relay.submit("a@example.com", ["b@dest.example"])
+    message = sink.wait(1)[0]
+    assert message.content.endswith(b"\r\n\r\nhello\r\n")
+    relay.wait_log(r"%s: to=<b@dest.example>, .*status=sent" % qid)
+    relay.wait_log(r"%s: removed" % qid)
+    assert "Mail queue is empty" in relay.run("mailq").stdout
+
+
+def test_stop_leaves_nothing_and_start_works_again(relay, sink):
+    relay.submit("a@example.com", ["b@dest.example"])
+    sink.wait(1)
+    relay.stop()
+    assert processes_of(relay.dir) == []
+    relay.start()
+    relay.submit("a@example.com", ["b@dest.example"])
+    sink.wait(2)
+
+
+def test_deferred_mail_survives_a_stop(sink):
+    with Ringpost(params={"relayhost": "[127.0.0.1]:1", "queue_run_delay": "1s",
+                          "minimal_backoff_time": "1s"}) as server:
+        qid = server.submit("a@example.com", ["b@dest.example"])
+        server.wait_log(r"%s: to=.*status=deferred" % qid)
+        server.stop()
+        assert qid in server.run("mailq").stdout, "the queue is read directly when it is down"
+        server.params["relayhost"] = "[127.0.0.1]:%d" % sink.port
+        server.write_config()
+        server.start()
+        sink.wait(1)
+        server.wait_log(r"%s: removed" % qid)
+
+
+@pytest.mark.parametrize("name, args, status", [
+    ("postqueue", ["-p"], 0), ("mailq", [], 0), ("postqueue", ["-j"], 0),
+    ("postqueue", ["-f"], 69), ("postconf", ["-n"], 0), ("postfix", ["status"], 1),
+    ("postsuper", ["-d", "ALL"], 0), ("postcat", ["-q", "ABCDEF0123"], 1)])
+def test_commands_when_the_server_is_down(relay, name, args, status):
+    relay.stop()
+    assert relay.run(name, *args).returncode == status
+
+
+def test_queue_commands_act_on_the_queue_when_the_server_is_down(sink):
+    with Ringpost(params={"relayhost": "[127.0.0.1]:1"}) as server:
+        ids = [server.submit("a@example.com", ["b@dest.example"]) for _ in range(3)]
+        server.wait_log(r"status=deferred", count=3)
+        server.stop()
+        text = server.run("postcat", "-q", ids[0]).stdout
+        assert "hello" in text and "b@dest.example" in text
+        done = server.run("postsuper", "-d", ids[0])
+        assert "Deleted: 1 message" in done.stderr and done.returncode == 0
+        left = server.run("mailq").stdout
+        assert ids[0] not in left and ids[1] in left and ids[2] in left
+
+
+def test_mail_from_sendmail_waits_for_the_server(relay, sink):
+    relay.stop()
+    done = relay.run("sendmail", "-f", "a@example.com", "b@dest.example",
+                     stdin=b"Subject: early\n\nearly\n")
+    assert done.returncode == 0, done.stderr
+    relay.start()
+    assert b"early" in sink.wait(1)[0].raw
+
+
+def test_start_in_the_foreground_ends_with_the_signal(sink):
+    server = Ringpost(params={"relayhost": "[127.0.0.1]:%d" % sink.port})
+    try:
+        process = subprocess.Popen([server.program("postfix"), "-c", str(server.conf), "start-fg"],
+                                   stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                                   stderr=subprocess.DEVNULL, start_new_session=True)
+        try:
+            server.wait_ready()
+            server.submit("a@example.com", ["b@dest.example"])
+            sink.wait(1)
+        finally:
+            process.terminate()
+            process.wait(20)
+        assert server._wait_gone(10) == []
+    finally:
+        server.kill_all()
+        server.remove()
+
+
+def test_a_second_start_is_refused(relay):
+    done = relay.run("postfix", "start")
+    assert done.returncode == 1 and "already running" in done.stderr + relay.log()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can drop privileges")
+def test_the_engine_does_not_run_as_root(relay):
+    owner = pwd.getpwnam("postfix").pw_uid
+    engines = relay.engine_pids()
+    assert engines
+    for pid in engines:
+        status = Path("/proc/%d/status" % pid).read_text()
+        uids = [line.split()[1:] for line in status.splitlines() if line.startswith("Uid:")][0]
+        assert set(uids) == {str(owner)}, status
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become somebody else")
+def test_an_ordinary_user_runs_it_alone():
+    """Everything as one user in that user's own folders: how `./run` shows it off."""
+    who = pwd.getpwnam("nobody")
+    script = "import os, sys; os.setgid(%d); os.setuid(%d); sys.path.insert(0, %r)\n" % (
+        who.pw_gid, who.pw_uid, str(Path(__file__).resolve().parents[1])) + """
+from lib.instance import Ringpost
+from lib.sink import Sink
+with Sink() as sink:
+    with Ringpost(params={"relayhost": "[127.0.0.1]:%d" % sink.port}) as server:
+        server.submit("a@example.com", ["b@dest.example"])
+        sink.wait(1)
+print("delivered")
+"""
+    done = subprocess.run([sys.executable, "-B", "-c", script], capture_output=True, text=True,
+                          timeout=60, cwd="/", env={**os.environ, "HOME": "/tmp"})
+    assert done.stdout == "delivered\n", done.stderr
+
+
+def test_io_uring_refused_is_one_clear_line_and_status_1():
+    server = Ringpost()
+    try:
+        done = subprocess.run(
+            [sys.executable, nouring.__file__, server.program("postfix"), "-c", str(server.conf),
+             "start"], capture_output=True, text=True, timeout=30, cwd="/",
+            env={**os.environ, "MAIL_CONFIG": str(server.conf)}, start_new_session=True)
+        said = done.stderr + server.log()
+        assert done.returncode == 1, said
+        lines = [line for line in said.splitlines() if "io_uring" in line]
+        assert lines and all("fatal" in line for line in lines), said
+        assert len([line for line in done.stderr.splitlines() if "io_uring" in line]) <= 1, said
+        assert server._wait_gone(5) == []
+    finally:
+        server.kill_all()
+        server.remove()
+
+
+def test_all_names_are_there():
+    for name in ("postfix", "sendmail", "mailq", "newaliases", "postqueue", "postsuper", "postcat",
+                 "postconf", "postmap", "postalias"):
+        assert os.access(ringpost_bin() / name, os.X_OK), name
