@@ -10,6 +10,7 @@
 #include "core/cmd/cmd.h"
 #include "core/server/engine.h"
 #include "core/server/supervise.h"
+#include "core/smtpd/smtpd.h"
 #include "io/base/clock.h"
 #include "io/base/log.h"
 #include "io/proc/proc.h"
@@ -236,6 +237,10 @@ int cmd_postfix(int argc, char **argv)
         return fprintf(stderr, "postfix: fatal: -c requires absolute pathname\n"), 1;
     struct call c = {.config_dir = config_dir_choose(dash_c), .arena = arena_new(0, 0)};
     struct err *e = config_load(c.config_dir, NULL, &c.snapshot);
+    struct str verb = str_of(argv[optind]);
+    if (!e && (str_starts(verb, STR("start")) || str_eq(verb, STR("check")) ||
+               str_eq(verb, STR("reload"))))
+        e = smtpd_check(c.snapshot);
     if (e) {
         fprintf(stderr, "postfix: fatal: %s\n", e->text);
         return 1;

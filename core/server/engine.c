@@ -12,6 +12,7 @@
 #include "core/server/control.h"
 #include "core/server/link.h"
 #include "core/server/listener.h"
+#include "core/smtpd/smtpd.h"
 #include "io/base/clock.h"
 #include "io/base/log.h"
 #include "io/base/mem.h"
@@ -193,10 +194,18 @@ static struct err *start_all(struct engine *en, struct snapshot *s)
 
 /* --- reload */
 
+static struct err *load(const char *config_dir, struct snapshot **out)
+{
+    struct err *e = config_load(config_dir, NULL, out);
+    if (!e && (e = smtpd_check(*out)))
+        snapshot_unref(*out);
+    return e;
+}
+
 static void reload(struct engine *en)
 {
     struct snapshot *s;
-    struct err *e = config_load(en->config_dir, NULL, &s);
+    struct err *e = load(en->config_dir, &s);
     if (e) {
         log_fatal("master", "%s: the old configuration stays in force", e->text);
         link_send(en->link_fd, LINK_FAILED, e->text, -1);
@@ -302,7 +311,7 @@ int engine_main(const char *config_dir, int link_fd)
     struct engine en = {.link_fd = link_fd, .config_dir = config_dir};
     struct snapshot *s;
     int signal_fd;
-    struct err *e = config_load(config_dir, NULL, &s);
+    struct err *e = load(config_dir, &s);
     if (e)
         return refuse_start(&en, e->text);
     signal(SIGPIPE, SIG_IGN);

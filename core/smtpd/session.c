@@ -309,6 +309,8 @@ static void session(struct smtpd *s)
     log_info(s->svc->log_tag, "connect from %s", s->namaddr);
     if (s->stand_alone || restrict_relay_checked(s->svc))
         dialogue(s);
+    else
+        log_fatal(s->svc->log_tag, "%s", restrict_relay_unchecked);
     disconnected(s);
 
     smtpd_mail_reset(s);

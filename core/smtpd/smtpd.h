@@ -12,4 +12,8 @@ void smtpd_session(const struct service *svc, struct queue *queue, int fd,
 /* The same over stdin/stdout, for sendmail -bs: submitter is the local user. */
 void smtpd_session_stdio(const struct service *svc, struct queue *queue, int in_fd, int out_fd);
 
+/* What a configuration must have beyond its syntax: relay control in every smtpd service. ERR_CONFIG
+ * names file and line. For start, check and reload; a session looks again and refuses. */
+struct err *smtpd_check(const struct snapshot *s) MUST_USE;
+
 #endif

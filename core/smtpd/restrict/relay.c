@@ -96,13 +96,24 @@ static bool closes(const char *list)
     return false;
 }
 
+const char restrict_relay_unchecked[] =
+    "in parameter smtpd_relay_restrictions or smtpd_recipient_restrictions, specify at least one "
+    "working instance of: reject_unauth_destination, defer_unauth_destination, reject, defer, "
+    "defer_if_permit or check_relay_domains";
+
 bool restrict_relay_checked(const struct service *svc)
 {
-    if (closes(svc->params->smtpd_relay_restrictions) ||
-        closes(svc->params->smtpd_recipient_restrictions))
-        return true;
-    log_fatal(svc->log_tag, "in parameter smtpd_relay_restrictions or smtpd_recipient_restrictions, "
-              "specify at least one working instance of: reject_unauth_destination, "
-              "defer_unauth_destination, reject, defer, defer_if_permit or check_relay_domains");
-    return false;
+    return closes(svc->params->smtpd_relay_restrictions) ||
+           closes(svc->params->smtpd_recipient_restrictions);
+}
+
+struct err *smtpd_check(const struct snapshot *s)
+{
+    for (size_t i = 0; i < s->service_count; i++) {
+        const struct service *svc = &s->services[i];
+        if (strcmp(svc->command, "smtpd") == 0 && !restrict_relay_checked(svc))
+            return err_new(ERR_CONFIG, 0, "%s, line %d: %s", svc->file, svc->line,
+                           restrict_relay_unchecked);
+    }
+    return NULL;
 }

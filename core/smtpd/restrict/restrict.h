@@ -15,8 +15,8 @@ struct verdict restrict_data(struct smtpd *s);
 struct verdict restrict_eod(struct smtpd *s);
 struct verdict restrict_etrn(struct smtpd *s, struct str domain);
 
-/* Do the relay or recipient lists hold something that keeps strangers from relaying? When not it is
- * logged as fatal and no session is held. */
+/* Do the relay or recipient lists hold something that keeps strangers from relaying? */
 bool restrict_relay_checked(const struct service *svc);
+extern const char restrict_relay_unchecked[]; /* what to say when not */
 
 #endif
