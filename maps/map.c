@@ -25,6 +25,18 @@ static const char *const not_built_in[] = {
 
 enum { NESTING_MAX = 20 };
 
+static const char *log_service = "proxymap"; /* who looks after tables in Postfix */
+
+void map_log_as(const char *service)
+{
+    log_service = service;
+}
+
+const char *map_log_service(void)
+{
+    return log_service;
+}
+
 const struct map_type *map_type_find(struct str name)
 {
     for (size_t i = 0; type_names[i]; i++)

@@ -31,6 +31,9 @@ struct map_options {
 struct err *map_open(struct str type_name, unsigned flags, const struct map_options *options,
                      struct map **out) MUST_USE;
 void map_close(struct map *m);
+/* Whose name warnings about tables carry; "proxymap" unless a command says "postmap". A literal. */
+void map_log_as(const char *service);
+const char *map_log_service(void);
 const char *map_name(const struct map *m); /* "hash:/etc/postfix/virtual" */
 /* true when it takes the key as it is (regexp, pcre, cidr, joins of these): no partial address keys. */
 bool map_is_pattern(const struct map *m);

@@ -10,8 +10,6 @@
 #include "io/base/mem.h"
 #include "io/fiber/offload.h"
 
-#define LOG_SERVICE "proxymap" /* who looks after tables in Postfix */
-
 /* One loaded state of the file. The current one holds a reference of its own. */
 struct generation {
     struct list link;
@@ -146,7 +144,7 @@ struct err *reload_open(struct map *m, const char *path, const struct reload_ops
     *out = r; /* also on failure: the caller's close frees it */
     struct err *e = load(r, identify(path));
     if (e && (m->flags & MAP_LAZY) && e->kind != ERR_CONFIG) {
-        log_error(LOG_SERVICE, "%s: %s", m->name, e->text);
+        log_error(map_log_service(), "%s: %s", m->name, e->text);
         return NULL;
     }
     return e;
@@ -180,9 +178,9 @@ static void check_file(struct reload *r)
     if (changed) {
         struct err *e = load(r, id);
         if (e)
-            log_error(LOG_SERVICE, "%s: %s", r->map->name, e->text);
+            log_error(map_log_service(), "%s: %s", r->map->name, e->text);
         else
-            log_info(LOG_SERVICE, "table %s has changed", r->map->name);
+            log_info(map_log_service(), "table %s has changed", r->map->name);
     }
     atomic_flag_clear(&r->loading);
 }

@@ -26,9 +26,8 @@ static bool quoted_key(struct arena *a, struct str line, struct str *key_out, st
 /* key = *( any but blank / quoted ): the quotes stay in it, as in the addresses that are looked up */
 const char *source_split(struct arena *a, struct str line, struct str *key_out, struct str *value_out)
 {
-    (void)a;
     if (!utf8_valid(line))
-        return "non-UTF-8 input";
+        return "non-UTF-8 input -- ignoring this line";
     bool quoted = false;
     size_t end = 0;
     while (end < line.len && (quoted || !str_is_space(line.ptr[end]))) {
@@ -37,7 +36,8 @@ const char *source_split(struct arena *a, struct str line, struct str *key_out, 
         end += line.ptr[end] == '\\' && end + 1 < line.len ? 2 : 1;
     }
     if (quoted)
-        return "unbalanced '\"'";
+        return arena_printf(a, "unbalanced '\"' in '%.*s' -- ignoring this line",
+                            STR_ARG(str_head(line, 100))).ptr;
     struct str rest = str_trim(str_from(line, end));
     if (end == 0 || rest.len == 0)
         return "expected format: key whitespace value";

@@ -5,7 +5,7 @@
 
 #include "io/base/arena.h"
 
-/* NULL = fine; else why the line is ignored, in Postfix's words. Views of line, or memory of a. */
+/* NULL = fine; else why the line is ignored, in Postfix's words. All of it views of line, or memory of a. */
 const char *source_split(struct arena *a, struct str line, struct str *key_out, struct str *value_out);
 const char *source_split_alias(struct arena *a, struct str line, struct str *key_out,
                                struct str *value_out);

@@ -54,10 +54,11 @@ static struct err *open_table(const struct call *c, const char *name, struct map
     return map_open(str_of(name), flags_of(c), &o, out);
 }
 
+/* postalias -s prints what its source looks like. */
 static void print_entry(void *ctx, struct str key, struct str value)
 {
-    (void)ctx;
-    printf("%.*s\t%.*s\n", STR_ARG(key), STR_ARG(value));
+    const struct call *c = ctx;
+    printf("%.*s%s\t%.*s\n", STR_ARG(key), c->build.alias ? ":" : "", STR_ARG(value));
 }
 
 /* --- asking */
@@ -69,7 +70,7 @@ static int ask_one(const struct call *c, struct map *m, struct str key, bool wit
     if (e)
         return fatal(c, "table %s: query error: %s", map_name(m), e->text);
     if (*found_out && with_key)
-        print_entry(NULL, key, value);
+        print_entry((void *)(uintptr_t)c, key, value);
     else if (*found_out)
         printf("%.*s\n", STR_ARG(value));
     return 0;
@@ -196,7 +197,7 @@ static int sequence(const struct call *c, char **names, size_t n)
         if (!m->type->walk)
             e = err_new(ERR_UNSUPPORTED, 0, "table %s: sequence operation is not supported", m->name);
         else
-            e = m->type->walk(m, print_entry, NULL);
+            e = m->type->walk(m, print_entry, (void *)(uintptr_t)c);
         int status = e ? fatal(c, "%s", e->text) : 0;
         map_close(m);
         if (status != 0)
@@ -271,6 +272,7 @@ int postmap_run(const char *tag, bool alias, int argc, char **argv)
         return help ? 0 : 1;
     }
     c.arena = arena_new(0, 0);
+    map_log_as(tag);
     int status = run(&c, argv + optind, (size_t)(argc - optind));
     arena_free(c.arena);
     if (fflush(stdout) != 0)

@@ -153,14 +153,14 @@ static struct err *parse_rule(struct rules *t, const struct map *m, struct str l
     line = str_trim(line);
     if (r.kind == RULE_MATCH) {
         if (line.len == 0 && t->engine->substitutes)
-            log_warning("proxymap", "%s map %s, line %d: no replacement text: using empty string",
+            log_warning(map_log_service(), "%s map %s, line %d: no replacement text: using empty string",
                         t->engine->name, t->path, number);
         else if (line.len == 0)
             e = err_new(ERR_SYNTAX, 0, "no lookup result");
         else if (t->engine->substitutes)
             e = check_result(m, &r, line, captures);
     } else if (line.len > 0) {
-        log_warning("proxymap", "%s map %s, line %d: ignoring extra text after IF statement: \"%.*s\"",
+        log_warning(map_log_service(), "%s map %s, line %d: ignoring extra text after IF statement: \"%.*s\"",
                     t->engine->name, t->path, number, STR_ARG(line));
     }
     if (e) {
@@ -184,11 +184,11 @@ static void pair_ifs(struct rules *t)
         else if (r->kind == RULE_ENDIF && depth > 0)
             t->list[open[--depth]].endif = i;
         else if (r->kind == RULE_ENDIF)
-            log_warning("proxymap", "%s map %s, line %d: ignoring ENDIF without matching IF",
+            log_warning(map_log_service(), "%s map %s, line %d: ignoring ENDIF without matching IF",
                         t->engine->name, t->path, r->line);
     }
     while (depth > 0)
-        log_warning("proxymap", "%s map %s, line %d: IF has no matching ENDIF", t->engine->name,
+        log_warning(map_log_service(), "%s map %s, line %d: IF has no matching ENDIF", t->engine->name,
                     t->path, t->list[open[--depth]].line);
 }
 
@@ -217,7 +217,7 @@ static struct err *read_rules(struct rules *t, const struct map *m, struct str b
             break;
         struct err *skip = parse_rule(t, m, str_trim(line), number);
         if (skip)
-            log_warning("proxymap", "%s map %s, line %d: %s: skipping this rule", t->engine->name,
+            log_warning(map_log_service(), "%s map %s, line %d: %s: skipping this rule", t->engine->name,
                         t->path, number, skip->text);
     } while (!e);
     cfline_fini(&lines);

@@ -43,7 +43,7 @@ static struct err *find_fail(struct map *m, struct arena *a, struct str key, str
                              bool *found_out)
 {
     (void)a, (void)value_out, (void)found_out;
-    return err_new(ERR_IO, 0, "table %s: lookup of %.*s: this table always fails", m->name,
+    return err_new(ERR_IO, 0, "table %s: lookup of \"%.*s\" fails as it is meant to", m->name,
                    STR_ARG(str_head(key, 200)));
 }
 

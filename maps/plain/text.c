@@ -62,10 +62,18 @@ static void add_line(struct table *t, const struct map *m, const char *path, str
     struct str key, value;
     const char *why = cfline_stray(line) ? "logical line must not start with whitespace"
                                          : source_split(scratch, line, &key, &value);
-    if (why)
-        log_warning("proxymap", "%s, line %d: %s -- ignoring this line", path, number, why);
-    else if (!table_add(t, m->flags, key, value))
-        log_warning("proxymap", "%s, line %d: duplicate entry: \"%.*s\"", path, number, STR_ARG(key));
+    if (why) {
+        log_warning(map_log_service(), "%s, line %d: %s%s", path, number, why,
+                    strstr(why, "--") ? "" : " -- ignoring this line");
+        return;
+    }
+    if (key.ptr[key.len - 1] == ':')
+        log_warning(map_log_service(),
+                    "%s, line %d: record is in \"key: value\" format; is this an alias file?", path,
+                    number);
+    if (!table_add(t, m->flags, key, value))
+        log_warning(map_log_service(), "%s, line %d: duplicate entry: \"%.*s\"", path, number,
+                    STR_ARG(key));
 }
 
 static struct err *load(struct map *m, const char *path, void **object_out)
