@@ -114,13 +114,10 @@ size_t smtp_targets_balance(struct smtp_target *list, size_t count, size_t limit
     size_t v4 = count - v6;
     if (limit < 2 || v4 == 0 || v6 == 0 || count <= limit)
         return count;
-    size_t half = limit / 2;
-    if (v4 < half)
-        v6 = limit - v4;
-    else if (v6 < half)
-        v4 = limit - v6;
-    else
-        v4 = half, v6 = limit - half < v6 ? limit - half : v6;
+    size_t spare = limit > v6 ? limit - v6 : 0; /* what the others leave */
+    size_t share = spare > limit / 2 ? spare : limit / 2;
+    v4 = v4 < share ? v4 : share;
+    v6 = limit - v4;
     for (size_t i = 0; i < count; i++) {
         size_t *room = list[i].addr.sa.sa_family == AF_INET6 ? &v6 : &v4;
         if (*room == 0)
