@@ -324,6 +324,7 @@ struct err *access_submit(struct access *a, const struct submission *m, char *id
     buf_add_lstr(&a->out, m->sender);
     buf_add_u8(&a->out, m->ret);
     buf_add_lstr(&a->out, m->envid);
+    buf_add_lstr(&a->out, m->full_name);
     buf_add_u32(&a->out, m->flags);
     buf_add_u32(&a->out, (uint32_t)m->rcpt_count);
     for (size_t i = 0; i < m->rcpt_count; i++) {
@@ -335,7 +336,8 @@ struct err *access_submit(struct access *a, const struct submission *m, char *id
     if (!e)
         e = send_lines(a, m);
     enum wire_verb verb;
-    if (!e)
+    /* A server that wants no more has said why before it closed. */
+    if (!e || e->kind == ERR_CLOSED)
         e = wire_recv(a->fd, &a->in, &verb);
     if (e)
         return e;

@@ -35,6 +35,7 @@ struct submission {
     struct str sender;
     uint8_t ret;
     struct str envid;
+    struct str full_name; /* for the From: of a message that has none */
     uint32_t flags; /* WIRE_SUBMIT_* */
     const struct str *rcpts;
     size_t rcpt_count;

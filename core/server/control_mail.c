@@ -97,10 +97,13 @@ struct err *control_submit(struct caller *c, struct rd *body)
                           (head.flags & WIRE_SUBMIT_UTF8 ? CLEANUP_UTF8 : 0),
                       &cl);
     if (status != CLEANUP_OK) {
+        /* The content that follows is not wanted: the end of the connection says so. */
         e = submit_refused(c, status, STR(""));
+        e = e ? e : err_new(ERR_CLOSED, 0, "refused");
     } else if (!submit_envelope(&head, body, cl)) {
         cleanup_abort(cl);
         e = wire_send_end(c->fd, &c->out, WIRE_ERROR, 0, STR("malformed request"));
+        e = e ? e : err_new(ERR_CLOSED, 0, "malformed request");
     } else {
         char id[QUEUE_ID_MAX];
         str_copy(id, sizeof(id), str_of(cleanup_id(cl)));

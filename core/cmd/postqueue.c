@@ -1,0 +1,166 @@
+/* postqueue(1): list and flush the queue, for everybody. */
+#include "core/cmd/postqueue.h"
+
+#include <stdio.h>
+#include <unistd.h>
+
+#include "core/cmd/access.h"
+#include "core/cmd/cmd.h"
+#include "core/cmd/format.h"
+#include "core/cmd/tell.h"
+#include "core/mail/address.h"
+
+static const char usage[] =
+    "postqueue -f | postqueue -i queueid | postqueue -j | postqueue -p | postqueue -s site";
+
+static const char help[] =
+    "usage: postqueue [-v] [-c config_dir] -p | -j | -f | -i queue_id | -s site\n"
+    "\n"
+    "  -p           list the queue, as mailq does: * active, ! on hold, # to be expired\n"
+    "  -j           list the queue as JSON, one message a line\n"
+    "  -f           try all deferred mail now\n"
+    "  -i queue_id  try this message now\n"
+    "  -s site      try the mail that waits for this site now (fast_flush_domains)\n"
+    "\n"
+    "Listing also works while the mail system is down, for whoever may read the queue.\n";
+
+/* --- listing */
+
+struct listing {
+    bool json, long_ids;
+    uint64_t count, bytes;
+    struct buf out;
+};
+
+static bool list_one(void *ctx, const struct queue_entry *e)
+{
+    struct listing *l = ctx;
+    buf_reset(&l->out);
+    if (l->json)
+        format_json_entry(&l->out, e);
+    else {
+        if (l->count == 0)
+            format_list_head(&l->out, l->long_ids);
+        format_list_entry(&l->out, l->long_ids, e);
+    }
+    l->count++;
+    l->bytes += e->env->data_size;
+    return fwrite(l->out.ptr, 1, l->out.len, stdout) == l->out.len;
+}
+
+static int list_all(struct access *a, void *ctx)
+{
+    struct listing *l = ctx;
+    struct err *e = access_list(a, list_one, l);
+    if (!e && !l->json) {
+        buf_reset(&l->out);
+        if (l->count == 0)
+            buf_add_c(&l->out, "Mail queue is empty\n");
+        else
+            format_list_foot(&l->out, l->bytes, l->count);
+        fwrite(l->out.ptr, 1, l->out.len, stdout);
+    }
+    buf_fini(&l->out);
+    return e ? tell_fatal(POSTQUEUE_FAILED, "%s", e->text) : 0;
+}
+
+int postqueue_list(const struct snapshot *s, bool json)
+{
+    struct listing l = {.json = json, .long_ids = s->params->enable_long_queue_ids};
+    int rc = access_run(s, "postqueue", true, list_all, &l);
+    if (fflush(stdout) != 0 && rc == 0)
+        rc = tell_fatal(POSTQUEUE_FAILED, "write error: %s", strerror(errno));
+    return rc ? POSTQUEUE_FAILED : 0;
+}
+
+/* --- flushing */
+
+struct flushing {
+    struct str id, site;
+};
+
+static int flush(struct access *a, void *ctx)
+{
+    const struct flushing *f = ctx;
+    bool found;
+    struct err *e = access_flush(a, f->id, f->site, &found);
+    return e ? tell_fatal(POSTQUEUE_FAILED, "%s", e->text) : 0;
+}
+
+static int run_flush(const struct snapshot *s, struct str id, struct str site)
+{
+    struct flushing f = {id, site};
+    return access_run(s, "postqueue", false, flush, &f) ? POSTQUEUE_FAILED : 0;
+}
+
+int postqueue_flush_all(const struct snapshot *s)
+{
+    return run_flush(s, STR(""), STR(""));
+}
+
+int postqueue_flush_id(const struct snapshot *s, const char *id)
+{
+    if (!format_id_valid(str_of(id)))
+        return tell_fatal(POSTQUEUE_FAILED, "Cannot flush queue ID - invalid name: \"%s\"", id);
+    return run_flush(s, str_of(id), STR(""));
+}
+
+int postqueue_flush_site(const struct snapshot *s, const char *site)
+{
+    if (!address_domain_valid(str_of(site)))
+        return tell_fatal(POSTQUEUE_FAILED, "Cannot flush mail queue - invalid destination: \"%s\"", site);
+    struct arena *a = arena_new(0, 0);
+    bool listed = false;
+    struct err *e = match_list_name(s->lists->fast_flush_domains, a, str_of(site), &listed);
+    int rc = e ? tell_fatal(POSTQUEUE_FAILED, "%s", e->text) : 0;
+    if (!rc && !listed)
+        rc = tell_fatal(POSTQUEUE_FAILED, "Flush service is not configured for destination \"%s\"", site);
+    arena_free(a);
+    return rc ? rc : run_flush(s, STR(""), str_of(site));
+}
+
+/* --- command line */
+
+static int bad_usage(void)
+{
+    return tell_fatal(POSTQUEUE_FAILED, "usage: %s", usage);
+}
+
+int cmd_postqueue(int argc, char **argv)
+{
+    const char *dash_c = NULL, *value = NULL;
+    int mode = 0, opt;
+    bool bad = false;
+    tell_begin(command_name(argv), "postqueue");
+    if (argc > 1 && strcmp(argv[1], "--help") == 0)
+        return fputs(help, stdout), 0;
+    while ((opt = getopt(argc, argv, "+c:fi:jps:v")) > 0) {
+        if (opt == 'c') {
+            dash_c = optarg;
+        } else if (opt == '?') {
+            bad = true;
+            break;
+        } else if (opt != 'v') {
+            bad |= mode != 0;
+            mode = opt;
+            value = optarg;
+        }
+    }
+    if (bad)
+        return bad_usage();
+    struct snapshot *s = command_config(dash_c, mode == 's');
+    if (!s)
+        return POSTQUEUE_FAILED;
+    int rc;
+    if (mode == 0 || optind < argc)
+        rc = bad_usage();
+    else if (mode == 'p' || mode == 'j')
+        rc = postqueue_list(s, mode == 'j');
+    else if (mode == 'f')
+        rc = postqueue_flush_all(s);
+    else
+        rc = mode == 'i' ? postqueue_flush_id(s, value) : postqueue_flush_site(s, value);
+    tell_end();
+    snapshot_unref(s);
+    return rc;
+}

@@ -1,0 +1,14 @@
+/* postqueue: for sendmail -bp, -q, -qI, -qR, which are postqueue(1) by another name. Exit statuses. */
+#ifndef CORE_CMD_POSTQUEUE_H
+#define CORE_CMD_POSTQUEUE_H
+
+#include "core/config/snapshot.h"
+
+enum { POSTQUEUE_FAILED = 69 }; /* EX_UNAVAILABLE, whatever it was */
+
+int postqueue_list(const struct snapshot *s, bool json);
+int postqueue_flush_all(const struct snapshot *s);
+int postqueue_flush_id(const struct snapshot *s, const char *id);
+int postqueue_flush_site(const struct snapshot *s, const char *site); /* needs a full snapshot */
+
+#endif

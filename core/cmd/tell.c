@@ -1,0 +1,107 @@
+#include "core/cmd/tell.h"
+
+#include <pwd.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <unistd.h>
+
+#include "core/server/engine.h"
+#include "io/base/log.h"
+
+static struct {
+    const char *name, *service;
+    const struct snapshot *snapshot;
+    bool tried, open;
+} self = {.name = "ringpost", .service = "ringpost"};
+
+void tell_begin(const char *name, const char *service)
+{
+    self.name = name;
+    self.service = service;
+}
+
+void tell_log(const struct snapshot *s)
+{
+    self.snapshot = s;
+}
+
+void tell_end(void)
+{
+    fflush(stdout);
+    if (self.open)
+        log_stop();
+    self.open = self.tried = false;
+    self.snapshot = NULL;
+}
+
+/* A user who may not write the mail log is told on stderr all the same. */
+static void open_log(void)
+{
+    if (self.tried || !self.snapshot)
+        return;
+    self.tried = true;
+    self.open = engine_log_start(self.snapshot, false) == NULL;
+}
+
+static void say(enum log_level level, const char *word, const char *fmt, va_list ap)
+{
+    va_list again;
+    va_copy(again, ap);
+    fprintf(stderr, "%s: %s", self.name, word);
+    vfprintf(stderr, fmt, ap);
+    fputc('\n', stderr);
+    open_log();
+    if (self.open)
+        log_vat(level, self.service, fmt, again);
+    va_end(again);
+}
+
+void tell_info(const char *fmt, ...)
+{
+    va_list ap;
+    va_start(ap, fmt);
+    say(LOG_LEVEL_INFO, "", fmt, ap);
+    va_end(ap);
+}
+
+void tell_warning(const char *fmt, ...)
+{
+    va_list ap;
+    va_start(ap, fmt);
+    say(LOG_LEVEL_WARNING, "warning: ", fmt, ap);
+    va_end(ap);
+}
+
+int tell_fatal(int status, const char *fmt, ...)
+{
+    va_list ap;
+    va_start(ap, fmt);
+    say(LOG_LEVEL_FATAL, "fatal: ", fmt, ap);
+    va_end(ap);
+    return status;
+}
+
+const char *command_name(char **argv)
+{
+    const char *slash = strrchr(argv[0], '/');
+    return slash ? slash + 1 : argv[0];
+}
+
+struct snapshot *command_config(const char *dash_c, bool full)
+{
+    struct snapshot *s = NULL;
+    const char *dir = config_dir_choose(dash_c);
+    struct err *e = full ? config_load(dir, NULL, &s) : config_load_main(dir, &s);
+    if (e) {
+        tell_fatal(0, "%s", e->text);
+        return NULL;
+    }
+    tell_log(s);
+    return s;
+}
+
+bool command_privileged(const struct snapshot *s)
+{
+    struct passwd *owner = getpwnam(s->params->mail_owner);
+    return geteuid() == 0 || (owner && owner->pw_uid == geteuid());
+}
