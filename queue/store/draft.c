@@ -221,6 +221,8 @@ struct err *store_commit(struct draft *d, const struct envelope *env, struct qms
         message_publish(m);
         e = append_message(d, m);
         if (e == NULL) {
+            if (env->flags & ENV_HOLD)
+                atomic_fetch_add_explicit(&store_of(d)->held, 1, memory_order_relaxed);
             draft_free(d);
             *out = &m->pub;
         } else {

@@ -393,14 +393,19 @@ struct err *index_walk(struct index *x, uint64_t after_seq, struct arena *a, str
     return e;
 }
 
-struct err *index_count(struct index *x, uint64_t *out)
+struct err *index_count(struct index *x, uint64_t *out, uint64_t *held_out)
 {
     struct kv_txn *t;
+    uint64_t due = 0;
     struct err *e = kv_begin(x->kv, false, &t);
     if (e != NULL)
         return e;
     e = kv_count(t, x->msg, out);
+    if (e == NULL)
+        e = kv_count(t, x->due, &due);
     kv_abort(t);
+    if (e == NULL)
+        *held_out = *out - due;
     return e;
 }
 

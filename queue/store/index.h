@@ -49,7 +49,8 @@ struct err *index_due(struct index *x, struct store_due after, int64_t until_us,
 /* Up to max rows behind after_seq, envelopes in a. */
 struct err *index_walk(struct index *x, uint64_t after_seq, struct arena *a, struct index_row *out,
                        size_t max, size_t *count_out) MUST_USE;
-struct err *index_count(struct index *x, uint64_t *out) MUST_USE;
+/* Messages, and those of them that are on hold (they have no due time). */
+struct err *index_count(struct index *x, uint64_t *out, uint64_t *held_out) MUST_USE;
 /* Calls each(ctx, epoch, bytes) for every row of `live`. */
 struct err *index_live(struct index *x, void (*each)(void *ctx, uint64_t epoch, uint64_t bytes),
                        void *ctx) MUST_USE;

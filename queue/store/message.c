@@ -98,6 +98,11 @@ int64_t qmsg_due_us(const struct qmsg *m)
     return ((const struct message *)m)->due_us;
 }
 
+bool qmsg_removed(const struct qmsg *m)
+{
+    return ((const struct message *)m)->dead;
+}
+
 /* --- content in memory */
 
 struct content *content_new(struct store *s, struct buf *bytes)

@@ -73,6 +73,7 @@ struct store {
     _Atomic bool space_short;
     _Atomic uint64_t young_bytes;
     _Atomic uint64_t alive; /* messages */
+    _Atomic int64_t held;   /* of those: on hold */
     _Atomic uint64_t corrupt;
 
     struct log log;

@@ -129,10 +129,11 @@ struct err *store_open(const struct store_options *options, struct store **out)
         e = lock_queue(s);
     if (e == NULL)
         e = recover(s);
-    uint64_t messages = 0;
+    uint64_t messages = 0, held = 0;
     if (e == NULL)
-        e = index_count(s->index, &messages);
+        e = index_count(s->index, &messages, &held);
     atomic_store(&s->alive, messages);
+    atomic_store(&s->held, (int64_t)held);
     if (e == NULL)
         e = begin_log(s);
     if (e == NULL) {
@@ -205,6 +206,13 @@ void store_set_dirty(struct message *m)
     list_push_back(&m->store->dirty, &m->dirty_link);
 }
 
+static void count_held(struct store *s, uint32_t before, uint32_t after)
+{
+    int64_t change = (after & MESSAGE_HOLD ? 1 : 0) - (before & MESSAGE_HOLD ? 1 : 0);
+    if (change != 0)
+        atomic_fetch_add_explicit(&s->held, change, memory_order_relaxed);
+}
+
 void store_mark(struct qmsg *pub, const struct mark *k)
 {
     struct message *m = message_of(pub);
@@ -212,6 +220,7 @@ void store_mark(struct qmsg *pub, const struct mark *k)
     CHECK_MAGIC(pub, MESSAGE_MAGIC);
     if (m->dead)
         return;
+    count_held(s, m->flags, k->flags);
     m->flags = k->flags;
     m->due_us = k->due_us;
     mark_apply(k, pub->env, pub->arena);
@@ -240,6 +249,7 @@ void store_remove(struct qmsg *pub)
     if (m->dead)
         return;
     m->dead = true;
+    count_held(s, m->flags, 0);
     atomic_fetch_sub_explicit(&s->alive, 1, memory_order_relaxed);
     pthread_mutex_lock(&s->lock);
     if (umap_get(&s->messages, pub->seq) == m)
@@ -414,6 +424,8 @@ struct store_counts store_counts(struct store *s)
     c.live_bytes = s->rows_bytes + atomic_load(&s->young_bytes);
     pthread_mutex_unlock(&s->lock);
     c.messages = atomic_load(&s->alive);
+    int64_t held = atomic_load(&s->held); /* a message may be counted out before it is counted in */
+    c.held = held > 0 ? (uint64_t)held : 0;
     c.corrupt = atomic_load(&s->corrupt);
     c.content_bytes = atomic_load(&s->content_bytes);
     return c;

@@ -55,6 +55,7 @@ enum message_flags {
 };
 uint32_t qmsg_flags(const struct qmsg *m);
 int64_t qmsg_due_us(const struct qmsg *m); /* wall clock; 0 = at once */
+bool qmsg_removed(const struct qmsg *m);   /* store_remove was called */
 /* Bytes of content in memory are not needed any more: they will be read from the log. [any] */
 void qmsg_drop_content(struct qmsg *m);
 
@@ -118,6 +119,7 @@ struct err *store_show(struct store *s, uint64_t seq, struct arena *a,
 
 struct store_counts {
     uint64_t messages;                        /* alive, in memory and in the index */
+    uint64_t held;                            /* of those: on hold */
     uint64_t log_bytes, live_bytes, segments; /* segments: with log data, spares left out */
     uint64_t corrupt;                         /* set aside since start */
     uint64_t commits, writes, bytes_written;  /* since start: messages, batches, bytes of batches */
