@@ -6,8 +6,8 @@
  *   word         = atom / quoted-string / domain-literal
  *
  * Two words without an operator between them end one address and begin the next, as if a comma stood
- * there: "a b@c" is "a, b@c". Comments inside an address move behind it. A missing closing bracket or
- * quote at the end is supplied. */
+ * there: "a b@c" is "a, b@c". Comments inside an address move behind it. A "<" that nothing
+ * closes is part of the address; an open quote or "[" is closed. */
 #include "core/mail/address.h"
 
 #include "io/base/check.h"
@@ -167,6 +167,11 @@ static struct tokens lex(struct arena *a, struct str s, size_t limit)
 }
 
 /* --- from tokens to parts */
+struct found {
+    bool known;
+    size_t from, at; /* no such mark from `from` on until `at` */
+};
+
 struct parser {
     struct arena *a;
     struct tokens ts;
@@ -174,6 +179,8 @@ struct parser {
     size_t count, cap;
     struct address_part *late; /* comments met inside an address */
     size_t late_count;
+    struct found found[3]; /* of > ; : */
+    bool path;
 };
 
 static void emit(struct parser *p, enum address_part_kind kind, struct str text)
@@ -250,103 +257,143 @@ static bool mark_at(const struct parser *p, size_t i, char c)
     return i < p->ts.count && p->ts.list[i].kind == TOKEN_MARK && p->ts.list[i].mark == c;
 }
 
-static size_t find_mark(const struct parser *p, size_t from, char c)
+/* The first mark c at or after `from`, or the end. The last answer for each c is kept: asked again and
+ * again along a hostile header, the search stays linear. */
+static size_t find_mark(struct parser *p, size_t from, char c)
 {
-    while (from < p->ts.count && !mark_at(p, from, c))
-        from++;
-    return from;
+    struct found *f = &p->found[c == '>' ? 0 : c == ';' ? 1 : 2];
+    size_t at = from;
+
+    if (f->known && f->from <= from && from <= f->at)
+        return f->at;
+    while (at < p->ts.count && !mark_at(p, at, c))
+        at++;
+    *f = (struct found){true, from, at};
+    return at;
 }
 
 static void emit_phrase(struct parser *p, size_t from, size_t to)
 {
     for (size_t i = from; i < to; i++) {
         struct token *t = &p->ts.list[i];
-        emit(p, t->kind == TOKEN_COMMENT ? PART_COMMENT
-                                         : t->kind == TOKEN_WORD ? PART_WORD : PART_MARK, t->raw);
+        enum address_part_kind kind = t->kind == TOKEN_COMMENT ? PART_COMMENT
+                                      : t->kind == TOKEN_WORD  ? PART_WORD
+                                      : t->mark == ':'         ? PART_GROUP
+                                                               : PART_MARK;
+        emit(p, kind, t->raw);
     }
 }
 
-/* "<" at i. Returns the token behind ">". */
-static size_t parse_angle(struct parser *p, size_t i)
+/* The inside of <>, comments aside, is one address whatever stands in it: <a,b> is "a, b". A path may not
+ * hold that; it gets the pieces, and more than one is bad syntax. */
+static void emit_angle(struct parser *p, size_t from, size_t to)
+{
+    size_t at = from;
+
+    if (mark_at(p, from, '@')) { /* commas of a route divide nothing */
+        size_t colon = find_mark(p, from, ':');
+        if (colon < to)
+            from = at = colon + 1;
+    }
+    for (size_t i = from; i <= to && p->path; i++)
+        if (i == to || mark_at(p, i, ',') || mark_at(p, i, ';')) {
+            emit_addresses(p, at, i, false);
+            if (i == to)
+                return;
+            emit(p, PART_MARK, p->ts.list[i].raw);
+            at = i + 1;
+        }
+    for (size_t i = from; i < to; i++)
+        if (mark_at(p, i, ','))
+            p->ts.list[i].plain = STR(", ");
+    emit_addresses(p, from, to, false);
+}
+
+/* "<" at i, its ">" at end. Returns the token behind. */
+static size_t parse_angle(struct parser *p, size_t i, size_t end)
 {
     while (mark_at(p, i + 1, '<'))
         i++;
-    size_t end = find_mark(p, i + 1, '>');
-    size_t start = i + 1, route = start;
-
     emit(p, PART_MARK, STR("<"));
-    if (mark_at(p, start, '@')) { /* commas of a route divide nothing */
-        size_t colon = find_mark(p, start, ':');
-        if (colon < end)
-            route = colon + 1;
-    }
-    for (size_t at = route, comma; at < end; at = comma + 1) {
-        comma = find_mark(p, at, ',');
-        size_t semi = find_mark(p, at, ';');
-        if (semi < comma)
-            comma = semi;
-        if (comma > end)
-            comma = end;
-        emit_addresses(p, at, comma, false);
-        if (comma < end)
-            emit(p, PART_MARK, p->ts.list[comma].raw);
-    }
+    emit_angle(p, i + 1, end);
     emit(p, PART_MARK, STR(">"));
     while (mark_at(p, end + 1, '>'))
         end++;
     return end + 1;
 }
 
+/* A ":" begins a group when the ";" that ends it comes before another ":". */
+static bool begins_group(struct parser *p, size_t run, size_t i)
+{
+    size_t semi = find_mark(p, i + 1, ';');
+
+    return semi < p->ts.count && find_mark(p, i + 1, ':') > semi && !mark_at(p, run, '@');
+}
+
+static bool has_word(const struct parser *p, size_t from, size_t to)
+{
+    for (; from < to; from++)
+        if (p->ts.list[from].kind != TOKEN_COMMENT)
+            return true;
+    return false;
+}
+
 static void parse(struct parser *p)
 {
-    size_t run = 0;          /* first token not yet emitted */
-    bool after_angle = false; /* a new address here needs a comma before it */
-    bool in_group = false;
+    size_t run = 0;    /* first token not yet emitted */
+    bool ended = false; /* after ">" or ";": a new address needs a comma before it */
 
     for (size_t i = 0; i < p->ts.count;) {
         struct token *t = &p->ts.list[i];
+        size_t close;
         if (t->kind != TOKEN_MARK) {
             i++;
         } else if (t->mark == ',' || t->mark == ';') {
-            emit_addresses(p, run, i, after_angle);
+            emit_addresses(p, run, i, ended);
             emit(p, PART_MARK, t->raw);
-            after_angle = false;
-            in_group = in_group && t->mark == ',';
+            ended = t->mark == ';';
             run = ++i;
-        } else if (t->mark == '<') {
-            if (after_angle)
+        } else if (t->mark == '<' && (close = find_mark(p, i, '>')) < p->ts.count) {
+            if (ended && has_word(p, run, i))
                 emit(p, PART_MARK, STR(","));
             emit_phrase(p, run, i);
-            run = i = parse_angle(p, i);
-            after_angle = true;
-        } else if (t->mark == ':' && !in_group && find_mark(p, i, ';') < p->ts.count &&
-                   !mark_at(p, run, '@')) {
+            run = i = parse_angle(p, i, close);
+            ended = true;
+        } else if (t->mark == ':' && begins_group(p, run, i)) {
+            if (ended)
+                emit(p, PART_MARK, STR(","));
             emit_phrase(p, run, i);
             emit(p, PART_GROUP, STR(":"));
-            in_group = true;
+            ended = false;
             run = ++i;
         } else if (t->mark == '>') { /* closes nothing */
-            emit_addresses(p, run, i, after_angle);
-            after_angle = true;
+            emit_addresses(p, run, i, ended);
+            ended = true;
             run = ++i;
         } else {
             i++;
         }
     }
-    emit_addresses(p, run, p->ts.count, after_angle);
+    emit_addresses(p, run, p->ts.count, ended);
 }
 
-size_t address_header_parts(struct arena *a, struct str field_body, size_t limit,
-                            struct address_part **out)
+static size_t parse_parts(struct arena *a, struct str text, size_t limit, bool path,
+                          struct address_part **out)
 {
-    struct parser p = {.a = a, .ts = lex(a, field_body, limit)};
+    struct parser p = {.a = a, .ts = lex(a, text, limit), .path = path};
 
-    p.cap = p.ts.count * 3 + 4; /* a token gives itself, a comma, a supplied ">" at most */
+    p.cap = p.ts.count * 3 + 4; /* a token gives itself, a comma and a closing bracket at most */
     p.parts = arena_alloc(a, p.cap * sizeof *p.parts);
     p.late = arena_alloc(a, (p.ts.count + 1) * sizeof *p.late);
     parse(&p);
     *out = p.parts;
     return p.count;
+}
+
+size_t address_header_parts(struct arena *a, struct str field_body, size_t limit,
+                            struct address_part **out)
+{
+    return parse_parts(a, field_body, limit, false, out);
 }
 
 size_t address_header_list(struct arena *a, struct str field_body, struct str **out)
@@ -378,10 +425,10 @@ void address_header_print(struct arena *a, const struct address_part *parts, siz
             address_quote_to(out, part->text);
         else
             buf_add_str(out, part->text);
-        if (!next)
-            break;
         if (part->kind == PART_MARK && part->text.ptr[0] == ',')
             buf_add_char(out, '\n');
+        else if (!next)
+            break;
         else if (part->kind == PART_GROUP ? next->kind != PART_MARK || next->text.ptr[0] == '<'
                  : prints_like_word(part) &&
                        (prints_like_word(next) ||
@@ -448,7 +495,7 @@ enum address_parse address_parse_path(struct arena *a, struct str text, bool str
         return ADDRESS_BAD_SYNTAX;
 
     struct address_part *parts;
-    size_t count = address_header_parts(a, text, PATH_TOKENS_MAX, &parts), addresses = 0, others = 0;
+    size_t count = parse_parts(a, text, PATH_TOKENS_MAX, true, &parts), addresses = 0, others = 0;
     struct str address = STR("");
     for (size_t i = 0; i < count; i++) {
         if (parts[i].kind == PART_ADDRESS) {

@@ -189,6 +189,15 @@ static void test_header_print(void **state)
         {"=?utf-8?q?J=C3=B6?= <j>, <>", "=?utf-8?q?J=C3=B6?= <j>,\n<>"},
         {"(a (nested) comment) joe", "joe (a (nested) comment)"},
         {"joe@[1.2.3.4], x!y", "joe@[1.2.3.4],\nx!y"},
+        {"\"a, b\" <c>, d; e", "\"a, b\" <c>,\nd;,\ne"},
+        {"joe,", "joe,\n"},
+        {",,", ",\n,\n"},
+        {"<a,b>", "<\"a, b\">"},
+        {"<a", "\"<a\""},
+        {"a b c <d> e f", "a b c <d>,\ne,\nf"},
+        {"g: <a>, h: b;", "g: <a>,\nh: b;"},
+        {"g: a, b", "\"g:a\",\nb"},
+        {"a <b> (c) <d>", "a <b>(c) <d>"},
         {"", ""},
     };
     struct arena *a = arena_new(0, 0);
