@@ -86,18 +86,22 @@ static void do_hold(struct qmsg *m, struct active *a)
     }
 }
 
+/* With new flags, and unless it is held: at once. What is being delivered comes back when its running
+ * attempts have ended. */
 static void try_now(struct queue *q, struct qmsg *m, struct active *a, uint32_t flags)
 {
-    struct mark k = mark_of(m);
-    k.flags = flags;
-    k.due_us = 0;
+    struct mark k = {.flags = flags};
+    bool hold = flags & MESSAGE_HOLD;
     store_mark(m, &k);
-    if (q->offline || a)
-        return;
-    if (loader_full(q->sched))
-        loader_soon(q->sched);
-    else
-        loader_take(q->sched, qmsg_ref(m));
+    if (a) {
+        a->want_hold = hold;
+        a->force_expire = flags & MESSAGE_EXPIRE;
+        a->again = !hold;
+        active_stop(a);
+        active_settle(a);
+    } else if (!q->offline && !hold) {
+        loader_take_or_leave(q->sched, qmsg_ref(m));
+    }
 }
 
 static bool act_one(struct doing *d, struct qmsg *m)
@@ -118,16 +122,12 @@ static bool act_one(struct doing *d, struct qmsg *m)
     case QUEUE_ACT_RELEASE:
         if (!(flags & MESSAGE_HOLD))
             return false;
-        if (a)
-            a->want_hold = false;
         try_now(d->queue, m, a, flags & ~(uint32_t)MESSAGE_HOLD);
         return true;
     case QUEUE_ACT_REQUEUE:
         try_now(d->queue, m, a, flags & ~(uint32_t)MESSAGE_HOLD);
         return true;
-    case QUEUE_ACT_EXPIRE:
-        if (a)
-            a->force_expire = true;
+    case QUEUE_ACT_EXPIRE: /* held mail stays held, and expires when it is released */
         try_now(d->queue, m, a, flags | MESSAGE_EXPIRE);
         return true;
     }
@@ -154,7 +154,8 @@ static void act_on(struct doing *d, struct qmsg *m)
     memcpy(id, m->id, sizeof(id));
     if (d->what->queue != QUEUE_ANY && d->what->queue != in)
         return;
-    m->queue = d->queue;
+    if (!m->queue)
+        m->queue = d->queue;
     if (!act_one(d, m))
         return;
     buf_add(&d->ids, id, sizeof(id));
@@ -265,8 +266,12 @@ struct flush_job {
 static void flush_job_main(void *arg)
 {
     struct flush_job *j = arg;
-    loader_flush(j->queue->sched, j->site);
+    struct sched *s = j->queue->sched;
+    fiber_shield_begin();
+    loader_flush(s, j->site);
+    fiber_shield_end();
     mem_free(j);
+    sched_fiber_ended(s);
 }
 
 static void flush_main(void *arg)
@@ -281,16 +286,18 @@ static void flush_main(void *arg)
         f->found = m != NULL;
         err_copy_take(&f->err, e);
         if (!e && m && !(qmsg_flags(m) & MESSAGE_HOLD) && !umap_get(&q->sched->active, m->seq)) {
-            m->queue = q;
-            loader_take(q->sched, m);
+            (void)loader_take(q->sched, m, true);
         } else if (m) {
             qmsg_unref(m);
         }
         return;
     }
+    if (q->offline || q->sched->draining)
+        return;
     struct flush_job *j = MEM_NEW(struct flush_job);
     j->queue = q;
     j->site = str_make(j->site_text, str_copy(j->site_text, sizeof(j->site_text), f->site));
+    q->sched->requests_out++;
     worker_spawn(q->home, "flush", flush_job_main, j);
 }
 

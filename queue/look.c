@@ -15,8 +15,21 @@ struct looking {
     struct err_copy err;
 };
 
+/* In place: the envelope is ours. */
+static void leave_out_done(struct envelope *env)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < env->rcpt_count; i++) {
+        enum rcpt_state st = env->rcpts[i].state;
+        if (st != RCPT_DONE && st != RCPT_NOTIFIED)
+            env->rcpts[n++] = env->rcpts[i];
+    }
+    env->rcpt_count = n;
+}
+
 static void entry_of(struct queue *q, const struct store_row *row, struct queue_entry *out)
 {
+    leave_out_done(row->env);
     *out = (struct queue_entry){
         .seq = row->seq,
         .queue = queue_name_of(q, row->seq, row->flags, row->env),
@@ -55,6 +68,17 @@ struct err *queue_list(struct queue *q, uint64_t after_seq, size_t max, struct a
     return NULL;
 }
 
+/* By way of its packed form: a worker may be filling in the answers of hooks.resolve right now, and
+ * these are not in it. */
+static struct err *envelope_of(const struct qmsg *m, struct arena *a, struct envelope **out)
+{
+    struct buf packed = {0};
+    envelope_pack(m->env, &packed);
+    struct err *e = envelope_unpack(buf_str(&packed), a, out);
+    buf_fini(&packed);
+    return e;
+}
+
 static void find_main(void *arg)
 {
     struct looking *l = arg;
@@ -73,11 +97,15 @@ static void find_main(void *arg)
         qmsg_unref(m);
         return;
     }
-    m->queue = q;
-    struct store_row row = {.seq = seq,
-                            .flags = qmsg_flags(m),
-                            .due_us = qmsg_due_us(m),
-                            .env = envelope_copy(m->env, l->arena)};
+    if (!m->queue)
+        m->queue = q;
+    struct store_row row = {.seq = seq, .flags = qmsg_flags(m), .due_us = qmsg_due_us(m)};
+    e = envelope_of(m, l->arena, &row.env);
+    if (e) {
+        err_copy_take(&l->err, e);
+        qmsg_unref(m);
+        return;
+    }
     l->list = ARENA_NEW(l->arena, struct queue_entry);
     entry_of(q, &row, l->list);
     l->msg = m;

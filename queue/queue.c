@@ -34,7 +34,7 @@ struct err *queue_open(const struct queue_options *options, const struct queue_h
     q->offline = options->offline;
     if (hooks)
         q->hooks = *hooks;
-    q->sched = sched_new(store, workers, n_workers, &q->hooks, options->sched);
+    q->sched = sched_new(q, store, workers, n_workers, &q->hooks, options->sched);
     q->home = worker_self();
     if (!q->offline)
         loader_start(q->sched);
@@ -96,7 +96,7 @@ struct err *queue_drain(struct queue *q, int64_t deadline_ns)
         event_clear(&s->idle);
         struct err *e = event_wait(&s->idle, deadline_ns);
         if (e)
-            return e;
+            return err_in(e, "%zu deliveries are still running", s->requests_out);
     }
     return NULL;
 }
@@ -122,20 +122,40 @@ struct err *queue_begin(struct queue *q, struct draft **out)
     return store_begin(q->store, q, out);
 }
 
-static void arrived_on_sched(struct mbox_msg *msg)
+/* It stays in the log and is found through the index, if it is not gone or held by now. */
+static void leave_in_log(struct sched *s, struct qmsg *m)
 {
-    struct qmsg *m = CONTAINER(msg, struct qmsg, mbox);
-    struct sched *s = m->queue->sched;
-    if (!s->draining && !loader_full(s)) {
-        sched_resolved(sched_admit(s, m));
-        return;
-    }
-    /* No room: it stays in the log and is found through the index. */
     qmsg_drop_content(m);
     __atomic_store_n(&m->claimed, 0, __ATOMIC_RELEASE);
     qmsg_unref(m);
     if (!s->draining)
         loader_soon(s);
+}
+
+static bool welcome(struct sched *s, struct qmsg *m)
+{
+    atomic_fetch_sub_explicit(&s->arriving, 1, memory_order_relaxed);
+    if (!s->draining && !loader_full(s) && !qmsg_removed(m) && !(qmsg_flags(m) & MESSAGE_HOLD))
+        return true;
+    leave_in_log(s, m);
+    return false;
+}
+
+static void arrived_on_sched(struct mbox_msg *msg)
+{
+    struct qmsg *m = CONTAINER(msg, struct qmsg, mbox);
+    struct sched *s = m->queue->sched;
+    if (welcome(s, m))
+        sched_resolved(sched_admit(s, m));
+}
+
+/* No fiber was to be had for it where it came in. */
+static void unresolved_on_sched(struct mbox_msg *msg)
+{
+    struct qmsg *m = CONTAINER(msg, struct qmsg, mbox);
+    struct sched *s = m->queue->sched;
+    if (welcome(s, m))
+        sched_resolve(sched_admit(s, m));
 }
 
 /* On the worker that took the mail in, after the reply is on its way. */
@@ -155,24 +175,31 @@ struct err *queue_commit(struct draft *d, struct envelope *env)
     struct err *e = store_commit(d, env, &m);
     if (e)
         return e;
-    m->queue = q;
-    bool mine = __atomic_exchange_n(&m->claimed, 1, __ATOMIC_ACQ_REL) == 0;
-    if (mine && !q->offline && !(qmsg_flags(m) & MESSAGE_HOLD) &&
-        fiber_spawn("arrival", arrival_main, m))
+    /* From here on the scheduler may have it too: only what never changes is looked at. */
+    bool wanted = !q->offline && !(m->env->flags & ENV_HOLD);
+    if (!wanted || __atomic_exchange_n(&m->claimed, 1, __ATOMIC_ACQ_REL) != 0) {
+        qmsg_unref(m);
         return NULL;
-    if (mine)
-        __atomic_store_n(&m->claimed, 0, __ATOMIC_RELEASE);
-    qmsg_unref(m);
+    }
+    atomic_fetch_add_explicit(&q->sched->arriving, 1, memory_order_relaxed);
+    if (!fiber_spawn("arrival", arrival_main, m)) {
+        m->mbox.fn = unresolved_on_sched;
+        worker_post(q->home, &m->mbox);
+    }
     return NULL;
 }
 
 struct queue_counts queue_counts(struct queue *q)
 {
     struct store_counts c = store_counts(q->store);
-    size_t active = __atomic_load_n(&q->sched->active.count, __ATOMIC_RELAXED);
+    uint64_t active = atomic_load_explicit(&q->sched->active_count, memory_order_relaxed);
+    uint64_t incoming = atomic_load_explicit(&q->sched->arriving, memory_order_relaxed);
+    uint64_t others = active + incoming + c.held;
     return (struct queue_counts){
         .active = active,
-        .deferred = c.messages > active ? c.messages - active : 0,
+        .deferred = c.messages > others ? c.messages - others : 0,
+        .hold = c.held,
+        .incoming = incoming,
         .corrupt = c.corrupt,
         .log_bytes = c.log_bytes,
         .live_bytes = c.live_bytes,

@@ -86,6 +86,7 @@ void active_free(struct active *a)
     struct qmsg *m = a->m;
     CHECK(a->running == 0 && list_empty(&a->entries));
     umap_del(&s->active, m->seq);
+    atomic_store_explicit(&s->active_count, s->active.count, memory_order_relaxed);
     m->sched = NULL;
     __atomic_store_n(&m->claimed, 0, __ATOMIC_RELEASE);
     mem_free(a->fresh);
@@ -102,10 +103,27 @@ void active_stop(struct active *a)
         struct dest *d = e->dest;
         list_remove(&e->link);
         list_remove(&e->peers);
-        if (d)
-            d->todo_count--;
         mem_free(e);
+        d->todo_count--;
+        dest_release(d);
     }
+}
+
+static void mark_with(struct active *a, uint32_t flags, int64_t due_us, const uint32_t *rcpts, size_t n)
+{
+    struct mark_rcpt *list = mem_alloc((n + 1) * sizeof(*list));
+    for (size_t i = 0; i < n; i++) {
+        const struct rcpt *r = &a->m->env->rcpts[rcpts[i]];
+        list[i] = (struct mark_rcpt){rcpts[i], r->state, r->why};
+    }
+    store_mark(a->m, &(struct mark){flags, due_us, list, n});
+    mem_free(list);
+}
+
+void active_mark(struct active *a, const uint32_t *rcpts, size_t n)
+{
+    if (n > 0 && !a->want_remove) /* else the store has let go of it */
+        mark_with(a, qmsg_flags(a->m), qmsg_due_us(a->m), rcpts, n);
 }
 
 static void remove_now(struct active *a)
@@ -118,55 +136,62 @@ static void remove_now(struct active *a)
 static void expire(struct active *a)
 {
     struct envelope *env = a->m->env;
+    uint32_t *list;
+    size_t n = pick(a, is_left, &list);
     a->expired = true;
     log_info("qmgr", "%s: from=<%.*s>, status=%s, returned to sender", a->m->id,
              STR_ARG(env->sender), a->force_expire ? "force-expired" : "expired");
-    for (uint32_t i = 0; i < env->rcpt_count; i++) {
-        struct rcpt *r = &env->rcpts[i];
-        if (!is_left(r))
-            continue;
+    for (size_t i = 0; i < n; i++) {
+        struct rcpt *r = &env->rcpts[list[i]];
         r->state = RCPT_BOUNCED;
-        if (!r->why.status[0])
-            r->why = (struct dsn){.status = "4.4.7", .text = STR("delivery time expired")};
-        active_mark(a, i);
+        if (r->why.status[0])
+            continue;
+        r->why = (struct dsn){.status = "4.7.0",
+                              .text = STR("message is administratively expired"),
+                              .mta = STR(""),
+                              .diagnostic = STR("")};
     }
+    active_mark(a, list, n);
+    mem_free(list);
 }
 
+/* Back to the log: until its time has come, or, when something was asked for meanwhile, at once. */
 static void put_to_sleep(struct active *a)
 {
     struct sched *s = a->sched;
     struct qmsg *m = a->m;
     const struct envelope *env = m->env;
-    struct mark_rcpt *list = mem_alloc(env->rcpt_count * sizeof(*list));
-    struct mark k = {.flags = qmsg_flags(m), .rcpts = list};
-    if (a->want_hold)
-        k.flags |= MESSAGE_HOLD;
-    k.due_us = backoff_next_us(&s->opts, env->arrival_us, clock_wall_us());
-    for (uint32_t i = 0; i < env->rcpt_count; i++)
-        if (env->rcpts[i].state == RCPT_DEFERRED)
-            list[k.rcpt_count++] = (struct mark_rcpt){i, RCPT_DEFERRED, env->rcpts[i].why};
-    store_mark(m, &k);
+    uint32_t *list;
+    size_t n = pick(a, is_left, &list);
+    bool again = a->again && !a->want_hold;
+    /* A bounce that a stop of the server held up is due when it is back. */
+    bool now = again || (s->draining && count_if(a, is_bounced) > 0);
+    int64_t due_us = now ? 0 : backoff_next_us(&s->opts, env->arrival_us, clock_wall_us());
+    mark_with(a, qmsg_flags(m) | (a->want_hold ? MESSAGE_HOLD : 0), due_us, list, n);
     mem_free(list);
     qmsg_drop_content(m);
+    if (again)
+        (void)qmsg_ref(m);
     active_free(a);
+    if (again)
+        loader_take_or_leave(s, m);
 }
 
-void active_mark(struct active *a, uint32_t rcpt)
+static bool warning_is_due(const struct active *a)
 {
-    const struct rcpt *r = &a->m->env->rcpts[rcpt];
-    if (a->want_remove) /* the store has let go of it */
-        return;
-    struct mark_rcpt one = {rcpt, r->state, r->why};
-    store_mark(a->m, &(struct mark){qmsg_flags(a->m), qmsg_due_us(a->m), &one, 1});
+    const struct envelope *env = a->m->env;
+    if (a->want_hold || a->again || (env->flags & ENV_BOUNCE) || env->sender.len == 0 ||
+        (qmsg_flags(a->m) & MESSAGE_WARNED))
+        return false;
+    return backoff_warn_due(&a->sched->opts, env->arrival_us, clock_wall_us()) &&
+           count_if(a, is_left) > 0;
 }
 
 static bool tell_what_is_due(struct active *a)
 {
-    struct sched *s = a->sched;
-    const struct envelope *env = a->m->env;
     uint32_t *rcpts;
     size_t n;
-    if (count_if(a, is_bounced) > 0) {
+    if (!a->bounce_failed && count_if(a, is_bounced) > 0) {
         n = pick(a, is_bounced, &rcpts);
         tell(a, NOTICE_BOUNCE, rcpts, n);
         return true;
@@ -179,9 +204,7 @@ static bool tell_what_is_due(struct active *a)
         tell(a, NOTICE_SUCCESS, rcpts, n);
         return true;
     }
-    if (count_if(a, is_left) > 0 && !(env->flags & ENV_BOUNCE) && env->sender.len > 0 &&
-        !(qmsg_flags(a->m) & MESSAGE_WARNED) &&
-        backoff_warn_due(&s->opts, env->arrival_us, clock_wall_us())) {
+    if (warning_is_due(a)) {
         store_mark(a->m, &(struct mark){qmsg_flags(a->m) | MESSAGE_WARNED, qmsg_due_us(a->m), NULL, 0});
         n = pick(a, is_left, &rcpts);
         tell(a, NOTICE_DELAY, rcpts, n);
@@ -190,55 +213,52 @@ static bool tell_what_is_due(struct active *a)
     return false;
 }
 
-static void finish(struct active *a)
-{
-    if (count_if(a, is_left) > 0 || count_if(a, is_bounced) > 0)
-        put_to_sleep(a);
-    else
-        remove_now(a);
-}
-
 static void tell_ended(struct mbox_msg *msg)
 {
     struct telling *t = CONTAINER(msg, struct telling, mbox);
     struct active *a = t->active;
     struct sched *s = a->sched;
-    bool bounce = t->notice.kind == NOTICE_BOUNCE;
-    if (bounce && !t->failed)
-        for (size_t i = 0; i < t->notice.rcpt_count; i++)
+    if (t->notice.kind == NOTICE_BOUNCE) {
+        a->bounce_failed = t->failed;
+        for (size_t i = 0; !t->failed && i < t->notice.rcpt_count; i++)
             a->m->env->rcpts[t->rcpts[i]].state = RCPT_NOTIFIED;
-    if (bounce && !t->failed && count_if(a, is_left) > 0)
-        for (size_t i = 0; i < t->notice.rcpt_count; i++)
-            active_mark(a, t->rcpts[i]);
-    s->requests_out--;
+        if (!t->failed && count_if(a, is_left) > 0)
+            active_mark(a, t->rcpts, t->notice.rcpt_count);
+    }
     a->state = ACTIVE_RUNNING;
-    bool again = bounce && t->failed;
     mem_free(t->rcpts);
     mem_free(t);
-    if (again && !a->want_remove)
-        finish(a);
-    else
-        active_settle(a);
-    if (s->draining && s->requests_out == 0)
-        event_set(&s->idle);
+    active_settle(a);
+    sched_fiber_ended(s);
+}
+
+static bool must_expire(const struct active *a)
+{
+    const struct envelope *env = a->m->env;
+    if (a->want_hold || count_if(a, is_left) == 0)
+        return false;
+    if (a->force_expire)
+        return true;
+    return !a->again && backoff_expired(&a->sched->opts, env->sender.len == 0, env->arrival_us,
+                                        clock_wall_us());
 }
 
 void active_settle(struct active *a)
 {
-    struct sched *s = a->sched;
     if (a->state != ACTIVE_RUNNING || a->running > 0 || !list_empty(&a->entries))
         return;
     if (a->want_remove) { /* whoever wanted it has removed it from the store */
         active_free(a);
         return;
     }
-    const struct envelope *env = a->m->env;
-    bool tried = !a->want_hold || a->force_expire;
-    if (count_if(a, is_left) > 0 && tried && !s->draining &&
-        (a->force_expire ||
-         backoff_expired(&s->opts, env->sender.len == 0, env->arrival_us, clock_wall_us())))
-        expire(a);
-    if (!s->draining && tell_what_is_due(a))
-        return;
-    finish(a);
+    if (!a->sched->draining) {
+        if (must_expire(a))
+            expire(a);
+        if (tell_what_is_due(a))
+            return;
+    }
+    if (count_if(a, is_left) > 0 || count_if(a, is_bounced) > 0)
+        put_to_sleep(a);
+    else
+        remove_now(a);
 }

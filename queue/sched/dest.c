@@ -1,33 +1,11 @@
-#include "queue/sched/state.h"
-
+/* One destination: what waits for it, how much of it may be out, and what became of the last ones. */
 #include "io/base/check.h"
 #include "io/base/clock.h"
 #include "io/base/mem.h"
+#include "queue/sched/state.h"
 
-/* A dest that is DEAD or has a shrunken window is worth remembering this long without work. */
+/* Failures of a dest without work are forgotten after this long. */
 #define DEST_MEMORY_NS (INT64_C(60) * NS_PER_S)
-
-static const struct sched_transport *options_for(struct sched *s, const char *name)
-{
-    for (size_t i = 0; i < s->opts.transport_count; i++)
-        if (strcmp(s->opts.transports[i].name, name) == 0)
-            return &s->opts.transports[i];
-    return &s->opts.fallback;
-}
-
-struct transport *transport_get(struct sched *s, const char *name)
-{
-    struct transport *t = hmap_get(&s->transports, str_of(name));
-    if (t)
-        return t;
-    t = MEM_NEW(struct transport);
-    t->sched = s;
-    t->opts = *options_for(s, name);
-    t->opts.name = mem_strdup(name);
-    list_init(&t->waiting);
-    hmap_put(&s->transports, str_of(name), t);
-    return t;
-}
 
 struct dest *dest_get(struct transport *t, const char *key, const char *nexthop)
 {
@@ -54,16 +32,14 @@ static void why_set(struct dest *d, const struct dsn *why)
         return;
     memcpy(d->why.status, why->status, sizeof(d->why.status));
     char *text = mem_alloc(why->text.len + 1);
-    memcpy(text, why->text.ptr ? why->text.ptr : "", why->text.len);
+    if (why->text.len > 0)
+        memcpy(text, why->text.ptr, why->text.len);
     text[why->text.len] = '\0';
     d->why.text = str_make(text, why->text.len);
 }
 
-void dest_release(struct dest *d)
+void dest_free(struct dest *d)
 {
-    bool remembers = d->state != DEST_READY || d->window.fail_cohorts > 0;
-    if (d->busy > 0 || d->todo_count > 0 || !list_empty(&d->idle) || remembers)
-        return;
     timer_clear(&d->timer);
     list_remove(&d->waiting);
     hmap_del(&d->transport->dests, str_of(d->key));
@@ -76,12 +52,23 @@ void dest_release(struct dest *d)
 static void timer_fired(struct timer *timer)
 {
     struct dest *d = CONTAINER(timer, struct dest, timer);
-    if (d->state == DEST_READY) { /* only its failures were remembered */
-        d->window.fail_cohorts = 0;
-        dest_release(d);
+    if (d->state != DEST_READY) {
+        dest_revive(d);
         return;
     }
-    dest_revive(d);
+    d->window.fail_cohorts = 0; /* only its failures were remembered */
+    dest_release(d);
+}
+
+void dest_release(struct dest *d)
+{
+    if (d->busy > 0 || d->todo_count > 0 || d->pins > 0 || !list_empty(&d->idle) ||
+        d->state != DEST_READY)
+        return;
+    if (d->window.fail_cohorts > 0)
+        timer_set(&d->timer, clock_mono_ns() + DEST_MEMORY_NS, timer_fired);
+    else
+        dest_free(d);
 }
 
 void dest_revive(struct dest *d)
@@ -106,8 +93,6 @@ static void suspend(struct dest *d, struct entry *e)
     struct transport *retry = transport_get(d->transport->sched, "retry");
     struct dest *to = dest_get(retry, text.ptr, text.ptr);
     buf_fini(&text);
-    if (to->state == DEST_DEAD) /* the retry agent itself cannot fail for site reasons */
-        dest_revive(to);
     dest_add(to, e);
 }
 
@@ -132,77 +117,78 @@ void dest_add(struct dest *d, struct entry *e)
     dest_pump(d);
 }
 
-/* Is there a process slot? Otherwise wait in the transport's turn. */
-static bool slot_free(struct dest *d)
-{
-    struct transport *t = d->transport;
-    if (t->opts.process_limit <= 0 || t->busy < t->opts.process_limit)
-        return true;
-    if (list_empty(&d->waiting))
-        list_push_back(&t->waiting, &d->waiting);
-    return false;
-}
-
 static bool one_at_a_time(const struct dest *d)
 {
-    return d->transport->opts.rate_delay_ms > 0;
+    return d->transport->opts.rate_delay_ms > 0 && !d->transport->internal;
 }
 
+static bool may_go(const struct dest *d)
+{
+    int64_t limit = one_at_a_time(d) ? 1 : d->window.size;
+    return d->state == DEST_READY && d->todo_count > 0 && d->busy < limit;
+}
+
+/* Whoever waits for a slot has it before those that come later, and before a dest that has just given
+ * one back: no site takes all of a transport's processes. */
 void dest_pump(struct dest *d)
 {
-    struct sched *s = d->transport->sched;
-    while (!s->draining && d->state == DEST_READY && d->todo_count > 0) {
-        int64_t limit = one_at_a_time(d) ? 1 : d->window.size;
-        if (d->busy >= limit || !slot_free(d))
+    struct transport *t = d->transport;
+    while (!t->sched->draining && may_go(d)) {
+        if (!list_empty(&t->waiting) || !transport_has_slot(t)) {
+            if (list_empty(&d->waiting))
+                list_push_back(&t->waiting, &d->waiting);
             return;
-        struct list *node = list_pop_front(&d->todo);
-        d->todo_count--;
-        request_emit(d, CONTAINER(node, struct entry, link));
+        }
+        request_emit(d);
     }
 }
 
 void transport_pump(struct transport *t)
 {
-    while (!list_empty(&t->waiting) &&
-           (t->opts.process_limit <= 0 || t->busy < t->opts.process_limit)) {
-        struct dest *d = CONTAINER(list_pop_front(&t->waiting), struct dest, waiting);
-        /* One request each, then to the end of the line: no site takes all the slots. */
-        if (t->sched->draining || d->state != DEST_READY || d->todo_count == 0 ||
-            d->busy >= (one_at_a_time(d) ? 1 : d->window.size))
+    while (!t->sched->draining && !list_empty(&t->waiting) && transport_has_slot(t)) {
+        struct dest *d = CONTAINER(t->waiting.next, struct dest, waiting);
+        list_remove(&d->waiting);
+        if (!may_go(d))
             continue;
-        struct list *node = list_pop_front(&d->todo);
-        d->todo_count--;
-        request_emit(d, CONTAINER(node, struct entry, link));
-        if (d->todo_count > 0)
+        /* One request each, then to the end of the line. */
+        request_emit(d);
+        if (may_go(d))
             list_push_back(&t->waiting, &d->waiting);
+    }
+}
+
+static void failed(struct dest *d, const struct dsn *why)
+{
+    struct sched *s = d->transport->sched;
+    if (d->state == DEST_DEAD || !feedback_failure(&d->window, &d->transport->opts))
+        return;
+    d->state = DEST_DEAD;
+    why_set(d, why);
+    timer_set(&d->timer, clock_in_s(s->opts.minimal_backoff_s), timer_fired);
+    suspend_all(d);
+}
+
+static void succeeded(struct dest *d)
+{
+    feedback_success(&d->window, &d->transport->opts, d->busy + 1);
+    if (d->state == DEST_DEAD) { /* one that was under way got through after all */
+        why_set(d, NULL);
+        d->state = DEST_READY;
+        timer_clear(&d->timer);
     }
 }
 
 void dest_finished(struct dest *d, bool dead, const struct dsn *why)
 {
-    struct sched *s = d->transport->sched;
-    CHECK(d->busy > 0 && d->transport->busy > 0);
+    struct transport *t = d->transport;
+    CHECK(d->busy > 0);
     d->busy--;
-    d->transport->busy--;
-    if (!dead) {
-        feedback_success(&d->window, &d->transport->opts, d->busy + 1);
-        if (d->state == DEST_DEAD) { /* one that was under way got through after all */
-            why_set(d, NULL);
-            d->state = DEST_READY;
-            timer_clear(&d->timer);
-        }
-    } else if (d->state != DEST_DEAD) {
-        if (feedback_failure(&d->window, &d->transport->opts)) {
-            d->state = DEST_DEAD;
-            why_set(d, why);
-            timer_set(&d->timer, clock_in_s(s->opts.minimal_backoff_s), timer_fired);
-            suspend_all(d);
-        } else if (d->state == DEST_READY) {
-            timer_set(&d->timer, clock_mono_ns() + DEST_MEMORY_NS, timer_fired);
-        }
-    }
+    if (dead && !t->internal)
+        failed(d, why);
+    else
+        succeeded(d);
     if (one_at_a_time(d) && d->state == DEST_READY) {
         d->state = DEST_PAUSED;
-        timer_set(&d->timer, clock_in_ms(d->transport->opts.rate_delay_ms), timer_fired);
+        timer_set(&d->timer, clock_in_ms(t->opts.rate_delay_ms), timer_fired);
     }
 }

@@ -7,12 +7,19 @@
 #include "queue/sched/state.h"
 
 #define SLICE 128
-/* A mark or a fresh message is in the index at most about a second later (store.h). */
+/* A mark or a fresh message is in the index about a second later (store.h), more when there is much
+ * to write: mail that was left in the log is looked for every two seconds, for ten. */
 #define INDEX_LAG_NS (INT64_C(2) * NS_PER_S)
+#define STRAYS_NS    (INT64_C(10) * NS_PER_S)
+
+static size_t active_limit(const struct sched *s)
+{
+    return s->opts.message_active_limit > 0 ? (size_t)s->opts.message_active_limit : 1;
+}
 
 bool loader_full(const struct sched *s)
 {
-    return s->active.count >= (size_t)(s->opts.message_active_limit > 0 ? s->opts.message_active_limit : 1);
+    return s->active.count >= active_limit(s);
 }
 
 static bool claim(struct qmsg *m)
@@ -20,16 +27,28 @@ static bool claim(struct qmsg *m)
     return __atomic_exchange_n(&m->claimed, 1, __ATOMIC_ACQ_REL) == 0;
 }
 
-bool loader_take(struct sched *s, struct qmsg *m)
+bool loader_take(struct sched *s, struct qmsg *m, bool flushed)
 {
-    if (!claim(m)) {
+    if (s->draining || !claim(m)) {
         qmsg_unref(m);
         return false;
     }
+    if (!m->queue)
+        m->queue = s->queue;
     struct active *a = sched_admit(s, m);
-    a->force_expire = qmsg_flags(m) & MESSAGE_EXPIRE;
+    a->flushed = flushed;
     sched_resolve(a);
     return true;
+}
+
+void loader_take_or_leave(struct sched *s, struct qmsg *m)
+{
+    if (!loader_full(s)) {
+        (void)loader_take(s, m, false);
+        return;
+    }
+    qmsg_unref(m);
+    loader_soon(s);
 }
 
 /* A message whose due time has moved on since the row was written is left alone. */
@@ -45,7 +64,7 @@ static struct err *load_one(struct sched *s, uint64_t seq, int64_t now_us)
         qmsg_unref(m);
         return NULL;
     }
-    loader_take(s, m);
+    (void)loader_take(s, m, false);
     return NULL;
 }
 
@@ -90,38 +109,57 @@ static void run_now(struct sched *s)
     }
 }
 
+static void run_due(struct timer *t);
+
+static void set_timer(struct sched *s)
+{
+    int64_t now = clock_mono_ns();
+    int64_t at = now + (s->opts.queue_run_delay_s > 0 ? s->opts.queue_run_delay_s : 1) * NS_PER_S;
+    if (now < s->strays_until_ns && now + INDEX_LAG_NS < at)
+        at = now + INDEX_LAG_NS;
+    timer_set(&s->run_timer, at, run_due);
+}
+
 static void run_due(struct timer *t)
 {
     struct sched *s = CONTAINER(t, struct sched, run_timer);
     run_now(s);
-    timer_set(&s->run_timer, clock_in_s(s->opts.queue_run_delay_s > 0 ? s->opts.queue_run_delay_s : 1),
-              run_due);
+    set_timer(s);
 }
 
 void loader_start(struct sched *s)
 {
+    s->started = true;
     run_due(&s->run_timer);
 }
 
 void loader_stop(struct sched *s)
 {
+    s->started = false;
     timer_clear(&s->run_timer);
+}
+
+void loader_configure(struct sched *s)
+{
+    if (s->started)
+        run_due(&s->run_timer);
 }
 
 void loader_soon(struct sched *s)
 {
+    int64_t now = clock_mono_ns();
     s->more = true;
-    int64_t at = clock_mono_ns() + INDEX_LAG_NS;
-    if (at < s->run_timer.deadline_ns)
-        timer_set(&s->run_timer, at, run_due);
+    s->strays_until_ns = now + STRAYS_NS;
+    if (s->started && now + INDEX_LAG_NS < s->run_timer.deadline_ns)
+        timer_set(&s->run_timer, now + INDEX_LAG_NS, run_due);
 }
 
 void loader_room(struct sched *s)
 {
     event_set(&s->room);
     /* In batches: a run for each message that leaves would look through the same rows again. */
-    size_t limit = (size_t)s->opts.message_active_limit;
-    if (s->more && s->active.count <= limit - limit / 4)
+    size_t limit = active_limit(s);
+    if (s->started && s->more && s->active.count <= limit - limit / 4)
         run_now(s);
 }
 
@@ -167,7 +205,7 @@ static struct err *flush_walk(struct sched *s, struct str site, struct arena *a)
             if (!e && !s->draining)
                 e = store_get(s->store, rows[i].seq, &m);
             if (m)
-                loader_take(s, m);
+                (void)loader_take(s, m, true);
         }
         if (e)
             return e;

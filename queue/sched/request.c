@@ -9,7 +9,7 @@
 
 /* --- making one and sending it out (scheduler thread) */
 
-static struct request *request_new(struct dest *d, struct entry *e)
+static struct request *request_new(struct dest *d, const struct entry *e, uint32_t count)
 {
     struct arena *arena = arena_new(512, 0);
     struct request *r = ARENA_NEW(arena, struct request);
@@ -18,15 +18,14 @@ static struct request *request_new(struct dest *d, struct entry *e)
     r->msg = qmsg_ref(e->active->m);
     r->transport = d->transport->opts.name;
     r->nexthop = arena_cstr(arena, str_of(d->nexthop));
-    r->rcpt_count = e->count;
-    r->rcpts = arena_zalloc(arena, e->count * sizeof(*r->rcpts));
-    for (uint32_t i = 0; i < e->count; i++) {
-        r->rcpts[i].index = e->rcpts[i];
-        r->rcpts[i].rcpt = &r->msg->env->rcpts[e->rcpts[i]];
+    r->rcpt_count = count;
+    r->rcpts = arena_zalloc(arena, count * sizeof(*r->rcpts));
+    for (uint32_t i = 0; i < count; i++) {
+        r->rcpts[i].index = e->rcpts[e->at + i];
+        r->rcpts[i].rcpt = &r->msg->env->rcpts[r->rcpts[i].index];
     }
     r->made_us = clock_wall_us();
     r->dest = d;
-    list_init(&r->link);
     return r;
 }
 
@@ -74,14 +73,32 @@ static void answer(struct agent_wait *w, struct request *next)
     worker_post(w->worker, &w->answer);
 }
 
-void request_emit(struct dest *d, struct entry *e)
+/* The first entry gives a share; the rest of it waits behind the others, so that a message with many
+ * recipients does not keep those with few waiting. */
+static struct request *next_share(struct dest *d)
 {
-    struct sched *s = d->transport->sched;
-    struct active *a = e->active;
-    struct request *r = request_new(d, e);
+    struct entry *e = CONTAINER(d->todo.next, struct entry, link);
+    list_remove(&e->link);
+    int64_t limit = d->transport->opts.recipient_limit;
+    uint32_t left = e->count - e->at;
+    uint32_t n = limit > 0 && limit < left ? (uint32_t)limit : left;
+    struct request *r = request_new(d, e, n);
+    e->at += n;
+    e->active->running++;
+    if (e->at < e->count) {
+        list_push_back(&d->todo, &e->link);
+        return r;
+    }
+    d->todo_count--;
     list_remove(&e->peers);
     mem_free(e);
-    a->running++;
+    return r;
+}
+
+void request_emit(struct dest *d)
+{
+    struct sched *s = d->transport->sched;
+    struct request *r = next_share(d);
     d->busy++;
     d->transport->busy++;
     s->requests_out++;
@@ -103,6 +120,14 @@ static struct str keep(struct arena *a, struct str s)
     return s.len > 0 ? arena_str(a, s) : STR("");
 }
 
+static void keep_why(struct qmsg *m, struct rcpt *rcpt, const struct dsn *why)
+{
+    rcpt->why = (struct dsn){.text = keep(m->arena, why->text),
+                             .mta = keep(m->arena, why->mta),
+                             .diagnostic = keep(m->arena, why->diagnostic)};
+    memcpy(rcpt->why.status, why->status, sizeof(rcpt->why.status));
+}
+
 static void take_result(struct active *a, struct request_rcpt *rr)
 {
     struct qmsg *m = a->m;
@@ -111,18 +136,15 @@ static void take_result(struct active *a, struct request_rcpt *rr)
         rr->result = REQUEST_DEFER;
         rr->dsn = (struct dsn){.status = "4.3.0", .text = STR("unknown mail transport error")};
     }
-    rcpt->why = (struct dsn){.text = keep(m->arena, rr->dsn.text),
-                             .mta = keep(m->arena, rr->dsn.mta),
-                             .diagnostic = keep(m->arena, rr->dsn.diagnostic)};
-    memcpy(rcpt->why.status, rr->dsn.status, sizeof(rcpt->why.status));
     switch (rr->result) {
-    case REQUEST_SENT:
+    case REQUEST_SENT: /* why matters only to those who will be told */
         rcpt->state = RCPT_DONE;
-        if (rcpt->notify & NOTIFY_SUCCESS) {
-            if (!a->fresh)
-                a->fresh = mem_alloc(m->env->rcpt_count * sizeof(*a->fresh));
-            a->fresh[a->fresh_count++] = rr->index;
-        }
+        rcpt->why = (struct dsn){.text = STR(""), .mta = STR(""), .diagnostic = STR("")};
+        if (!(rcpt->notify & NOTIFY_SUCCESS))
+            return;
+        if (!a->fresh)
+            a->fresh = mem_alloc(m->env->rcpt_count * sizeof(*a->fresh));
+        a->fresh[a->fresh_count++] = rr->index;
         break;
     case REQUEST_BOUNCE:
         rcpt->state = RCPT_BOUNCED;
@@ -130,8 +152,12 @@ static void take_result(struct active *a, struct request_rcpt *rr)
     case REQUEST_DEFER:
     case REQUEST_PENDING:
         rcpt->state = RCPT_DEFERRED;
+        /* What was wrong with it says more than that somebody lost patience. */
+        if (a->force_expire && rcpt->why.status[0])
+            return;
         break;
     }
+    keep_why(m, rcpt, &rr->dsn);
 }
 
 /* A message whose recipients are all delivered needs no marks: its tombstone says it. */
@@ -147,35 +173,45 @@ static bool ends_here(const struct active *a)
     return true;
 }
 
+/* Those that are deferred are marked all at once when the message goes to sleep. */
+static void mark_results(struct active *a, struct request *r)
+{
+    if (ends_here(a))
+        return;
+    size_t n = 0;
+    uint32_t *list = arena_alloc(r->arena, r->rcpt_count * sizeof(*list));
+    for (size_t i = 0; i < r->rcpt_count; i++)
+        if (r->rcpts[i].result != REQUEST_DEFER)
+            list[n++] = r->rcpts[i].index;
+    active_mark(a, list, n);
+}
+
+/* The destination first, the message last: when it is settled, everybody else is done with it. */
 static void take_back(struct request *r, struct agent_wait *w)
 {
     struct active *a = r->msg->sched;
     struct sched *s = a->sched;
     struct dest *d = r->dest;
     struct transport *t = d->transport;
-    for (size_t i = 0; i < r->rcpt_count; i++)
-        take_result(a, &r->rcpts[i]);
     CHECK(a->running > 0);
     a->running--;
-    s->requests_out--;
-    if (!ends_here(a) && !a->want_remove)
-        for (size_t i = 0; i < r->rcpt_count; i++)
-            if (r->rcpts[i].result != REQUEST_DEFER)
-                active_mark(a, r->rcpts[i].index);
+    for (size_t i = 0; i < r->rcpt_count; i++)
+        take_result(a, &r->rcpts[i]);
+    mark_results(a, r);
+    transport_finished(t);
     dest_finished(d, r->dest_dead, &r->dest_why);
-    if (w && (r->dest_dead || s->draining || !w->want_more)) {
+    if (w && (r->dest_dead || s->draining)) {
         answer(w, NULL);
     } else if (w) {
         list_push_front(&d->idle, &w->link);
         w->listed = true;
     }
     request_free(r);
-    active_settle(a);
     dest_pump(d);
     dest_release(d);
     transport_pump(t);
-    if (s->draining && s->requests_out == 0)
-        event_set(&s->idle);
+    active_settle(a);
+    sched_fiber_ended(s);
 }
 
 static void done_on_sched(struct mbox_msg *msg)
@@ -251,7 +287,6 @@ struct request *request_next(struct request *done, int64_t idle_until_ns)
         .done = done,
         .fiber = fiber_self(),
         .worker = worker_self(),
-        .want_more = true,
     };
     list_init(&w.link);
     w.to_sched.fn = next_on_sched;

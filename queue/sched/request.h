@@ -37,10 +37,6 @@ struct request {
     /* --- the scheduler's own */
     struct dest *dest;
     struct worker *worker;
-    struct fiber *waiter;   /* agent parked in request_next */
-    struct request *next;
-    bool answered, leaving;
-    struct list link;
 };
 
 /* Hand back `done` and get the next request for the same destination on this fiber, while an open

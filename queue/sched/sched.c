@@ -26,10 +26,11 @@ static void copy_options(struct sched *s, const struct sched_options *o)
     s->opts_arena = a;
 }
 
-struct sched *sched_new(struct store *store, struct worker **workers, size_t n,
+struct sched *sched_new(struct queue *queue, struct store *store, struct worker **workers, size_t n,
                         const struct queue_hooks *hooks, const struct sched_options *opts)
 {
     struct sched *s = MEM_NEW(struct sched);
+    s->queue = queue;
     s->store = store;
     s->home = worker_self();
     s->workers = workers;
@@ -41,66 +42,46 @@ struct sched *sched_new(struct store *store, struct worker **workers, size_t n,
     return s;
 }
 
-/* Running destinations keep window and history; only their limits change. */
 void sched_configure(struct sched *s, const struct sched_options *opts)
 {
     copy_options(s, opts);
     size_t at = 0;
     struct str key;
     void *value;
-    while (hmap_next(&s->transports, &at, &key, &value)) {
-        struct transport *t = value;
-        const char *name = t->opts.name;
-        t->opts = s->opts.fallback;
-        for (size_t i = 0; i < s->opts.transport_count; i++)
-            if (strcmp(s->opts.transports[i].name, name) == 0)
-                t->opts = s->opts.transports[i];
-        t->opts.name = name;
-        t->opts.why = NULL;
-        transport_pump(t);
-    }
+    while (hmap_next(&s->transports, &at, &key, &value))
+        transport_configure(value);
+    loader_configure(s);
 }
 
-static void free_transport(struct transport *t)
-{
-    size_t at = 0;
-    struct str key;
-    void *value;
-    while (hmap_next(&t->dests, &at, &key, &value)) {
-        struct dest *d = value;
-        timer_clear(&d->timer);
-        mem_free((char *)d->why.text.ptr);
-        mem_free(d->key);
-        mem_free(d->nexthop);
-        mem_free(d);
-    }
-    hmap_fini(&t->dests);
-    mem_free((char *)t->opts.name);
-    mem_free(t);
-}
-
-/* Only after the drain: no request is out, no agent waits. */
+/* Only after the drain: no fiber of ours is on a worker. */
 void sched_free(struct sched *s)
 {
     size_t at = 0;
     uint64_t seq;
     void *value;
+    CHECK(s->requests_out == 0);
     while (umap_next(&s->active, &at, &seq, &value)) {
         struct active *a = value;
         active_stop(a);
-        struct qmsg *m = a->m;
+        qmsg_unref(a->m);
         mem_free(a->fresh);
         mem_free(a);
-        qmsg_unref(m);
     }
     umap_fini(&s->active);
     at = 0;
     struct str key;
     while (hmap_next(&s->transports, &at, &key, &value))
-        free_transport(value);
+        transport_free(value);
     hmap_fini(&s->transports);
     arena_free(s->opts_arena);
     mem_free(s);
+}
+
+void sched_fiber_ended(struct sched *s)
+{
+    CHECK(s->requests_out > 0);
+    if (--s->requests_out == 0 && s->draining)
+        event_set(&s->idle);
 }
 
 /* --- a message comes in */
@@ -111,16 +92,21 @@ struct active *sched_admit(struct sched *s, struct qmsg *m)
     a->m = m;
     a->sched = s;
     a->state = ACTIVE_RESOLVING;
+    a->force_expire = qmsg_flags(m) & MESSAGE_EXPIRE;
     list_init(&a->entries);
     m->sched = a;
     m->active_since_us = clock_wall_us();
     CHECK(umap_put(&s->active, m->seq, a) == NULL);
+    atomic_store_explicit(&s->active_count, s->active.count, memory_order_relaxed);
     return a;
 }
 
 static void resolved_on_sched(struct mbox_msg *msg)
 {
-    sched_resolved(CONTAINER(msg, struct active, mbox));
+    struct active *a = CONTAINER(msg, struct active, mbox);
+    struct sched *s = a->sched;
+    sched_resolved(a);
+    sched_fiber_ended(s);
 }
 
 static void resolve_main(void *arg)
@@ -134,6 +120,7 @@ static void resolve_main(void *arg)
 void sched_resolve(struct active *a)
 {
     struct sched *s = a->sched;
+    s->requests_out++;
     worker_spawn(s->workers[s->next_worker++ % s->n_workers], "resolve", resolve_main, a);
 }
 
@@ -148,61 +135,75 @@ static bool wants_delivery(const struct rcpt *r)
  * does not hold the others of its domain (qmgr_message(3) behaviour of Postfix). */
 static const char *dest_key(const struct transport *t, const struct rcpt *r, struct buf *scratch)
 {
-    if (t->opts.recipient_limit != 1 || strcmp(t->opts.name, "retry") == 0 ||
-        strcmp(t->opts.name, "error") == 0 || strcmp(t->opts.name, "discard") == 0)
+    if (t->opts.recipient_limit != 1 || t->internal)
         return r->nexthop;
     buf_reset(scratch);
     buf_add_str(scratch, r->address);
-    buf_add_char(scratch, '\0');
+    buf_add_char(scratch, '@');
+    buf_add(scratch, r->nexthop, strlen(r->nexthop) + 1);
     return scratch->ptr;
 }
 
+/* Postfix's words: postsuper(1) -e, postconf(5) defer_transports. */
+static void redirect(const struct active *a, struct rcpt *r)
+{
+    const char *why = NULL;
+    if (!r->transport || !r->nexthop) /* unknown is temporary */
+        why = "4.3.0 address resolver failure";
+    else if (a->force_expire)
+        why = "4.7.0 message is administratively expired";
+    else if (!a->flushed && transport_get(a->sched, r->transport)->deferred)
+        why = "4.3.2 deferred transport";
+    if (!why)
+        return;
+    r->transport = "retry";
+    r->nexthop = why;
+}
+
+static struct dest *dest_of(const struct active *a, struct rcpt *r, struct buf *scratch)
+{
+    redirect(a, r);
+    struct transport *t = transport_get(a->sched, r->transport);
+    return dest_get(t, dest_key(t, r, scratch), r->nexthop);
+}
+
+/* The recipients of one message for one dest, while they are gathered. */
 struct bin {
-    struct dest *dest;
+    struct dest *dest; /* pinned */
     uint32_t count, cap;
     uint32_t *rcpts;
 };
 
 static struct entry *entry_new(struct active *a, const uint32_t *rcpts, uint32_t count)
 {
-    struct entry *e = mem_zalloc(sizeof(*e) + count * sizeof(e->rcpts[0]));
-    e->active = a;
-    e->count = count;
+    struct entry *e = mem_alloc(sizeof(*e) + count * sizeof(e->rcpts[0]));
+    *e = (struct entry){.active = a, .count = count};
     memcpy(e->rcpts, rcpts, count * sizeof(e->rcpts[0]));
     list_init(&e->link);
     list_push_back(&a->entries, &e->peers);
     return e;
 }
 
-static void bin_flush(struct active *a, struct bin *bin)
+static void bin_add(struct bin *bin, uint32_t index)
 {
-    if (bin->count == 0)
-        return;
-    struct entry *e = entry_new(a, bin->rcpts, bin->count);
-    bin->count = 0;
-    dest_add(bin->dest, e);
-}
-
-static void bin_add(struct active *a, struct bin *bin, uint32_t index)
-{
-    int64_t limit = bin->dest->transport->opts.recipient_limit;
     if (bin->count == bin->cap) {
         bin->cap = bin->cap ? bin->cap * 2 : 8;
         bin->rcpts = mem_realloc(bin->rcpts, bin->cap * sizeof(bin->rcpts[0]));
     }
     bin->rcpts[bin->count++] = index;
-    if (limit > 0 && bin->count >= limit)
-        bin_flush(a, bin);
 }
 
-static struct dest *dest_of(struct sched *s, struct rcpt *r, struct buf *scratch)
+static struct bin *bin_of(struct umap *bins, struct dest *d)
 {
-    if (!r->transport || !r->nexthop) { /* unknown is temporary */
-        r->transport = "retry";
-        r->nexthop = "4.3.0 address resolver failure";
-    }
-    struct transport *t = transport_get(s, r->transport);
-    return dest_get(t, dest_key(t, r, scratch), r->nexthop);
+    uint64_t key = (uintptr_t)d;
+    struct bin *bin = umap_get(bins, key);
+    if (bin)
+        return bin;
+    bin = MEM_NEW(struct bin);
+    bin->dest = d;
+    d->pins++;
+    umap_put(bins, key, bin);
+    return bin;
 }
 
 static void file_many(struct active *a)
@@ -210,28 +211,18 @@ static void file_many(struct active *a)
     struct envelope *env = a->m->env;
     struct umap bins = {0};
     struct buf scratch = {0};
-    for (uint32_t i = 0; i < env->rcpt_count; i++) {
-        if (!wants_delivery(&env->rcpts[i]))
-            continue;
-        struct dest *d = dest_of(a->sched, &env->rcpts[i], &scratch);
-        struct bin *bin = umap_get(&bins, (uint64_t)(uintptr_t)d);
-        if (!bin) {
-            bin = MEM_NEW(struct bin);
-            bin->dest = d;
-            d->busy++; /* keeps it alive until the bin is flushed */
-            umap_put(&bins, (uint64_t)(uintptr_t)d, bin);
-        }
-        bin_add(a, bin, i);
-    }
+    for (uint32_t i = 0; i < env->rcpt_count; i++)
+        if (wants_delivery(&env->rcpts[i]))
+            bin_add(bin_of(&bins, dest_of(a, &env->rcpts[i], &scratch)), i);
     size_t at = 0;
     uint64_t key;
     void *value;
     while (umap_next(&bins, &at, &key, &value)) {
         struct bin *bin = value;
-        bin->dest->busy--;
-        bin_flush(a, bin);
-        dest_pump(bin->dest);
-        dest_release(bin->dest);
+        struct dest *d = bin->dest;
+        dest_add(d, entry_new(a, bin->rcpts, bin->count));
+        d->pins--;
+        dest_release(d);
         mem_free(bin->rcpts);
         mem_free(bin);
     }
@@ -245,8 +236,7 @@ static void file_one(struct active *a)
     struct rcpt *r = &a->m->env->rcpts[0];
     if (wants_delivery(r)) {
         uint32_t zero = 0;
-        struct dest *d = dest_of(a->sched, r, &scratch);
-        dest_add(d, entry_new(a, &zero, 1));
+        dest_add(dest_of(a, r, &scratch), entry_new(a, &zero, 1));
     }
     buf_fini(&scratch);
 }
@@ -255,7 +245,7 @@ void sched_resolved(struct active *a)
 {
     struct envelope *env = a->m->env;
     a->state = ACTIVE_RUNNING;
-    if (a->want_remove || a->want_hold) {
+    if (a->want_remove || a->want_hold || a->again) {
         active_settle(a);
         return;
     }

@@ -6,11 +6,12 @@
  *     tell the sender) --> ended: removed, deferred, held
  * Destination (struct dest):
  *     READY   todo may go out while busy < window.size
- *     PAUSED  rate delay: nothing until `until_ns`
- *     DEAD    window.size 0: nothing until `until_ns`, what comes is deferred at once */
+ *     PAUSED  rate delay: nothing until the timer fires
+ *     DEAD    window.size 0: nothing until the timer fires, what comes is deferred at once */
 #ifndef QUEUE_SCHED_STATE_H
 #define QUEUE_SCHED_STATE_H
 
+#include <stdatomic.h>
 #include "io/base/hash.h"
 #include "io/base/heap.h"
 #include "io/fiber/wait.h"
@@ -29,8 +30,11 @@ struct transport {
     struct sched_transport opts;
     struct hmap dests;    /* key -> struct dest */
     int64_t busy;         /* requests out, against opts.process_limit */
-    struct list waiting;  /* dests with work that found no process slot, in turn */
-    bool retired;         /* no longer configured */
+    struct list waiting;  /* dests with work that found no slot, in turn; empty while there is a slot */
+    struct timer pause;   /* transport_rate_delay: nothing goes out while `paused` */
+    bool paused;
+    bool internal;        /* retry, error, discard: no site that could be dead */
+    bool deferred;        /* in defer_transports: only what was flushed is tried */
 };
 
 struct dest {
@@ -40,22 +44,22 @@ struct dest {
     enum dest_state state;
     struct window window;
     int64_t busy;
-    struct list todo;     /* struct entry */
+    uint32_t pins;        /* somebody holds a pointer while entries are being made */
+    struct list todo;     /* struct entry; each gives one request, then goes to the end of the line */
     size_t todo_count;
     struct list idle;     /* struct agent_wait: open connections, the latest first */
     struct dsn why;       /* DEAD: what was wrong; strings on the heap */
     struct timer timer;   /* end of PAUSED or DEAD */
     struct list waiting;  /* in transport->waiting */
-    int64_t last_used_ns;
 };
 
-/* One message's recipients for one destination: becomes one request. */
+/* One message's recipients for one destination: becomes one request for each recipient_limit of them. */
 struct entry {
     struct list link;      /* dest->todo */
     struct list peers;     /* active->entries */
     struct active *active;
     struct dest *dest;
-    uint32_t count;
+    uint32_t at, count;    /* the first that has not gone out; all */
     uint32_t rcpts[];      /* indexes */
 };
 
@@ -67,8 +71,11 @@ struct active {
     enum active_state state;
     struct list entries;   /* waiting on a dest */
     uint32_t running;      /* requests out */
-    bool want_remove, want_hold, force_expire;
-    bool expired;
+    bool want_remove, want_hold;
+    bool again;            /* comes back at once, resolved anew (requeue, release) */
+    bool force_expire, expired;
+    bool flushed;          /* somebody asked for it: defer_transports does not count */
+    bool bounce_failed;    /* no bounce could be made in this cycle */
     uint32_t *fresh;       /* recipients that came to DONE in this cycle and asked for NOTIFY=SUCCESS */
     uint32_t fresh_count;
     struct mbox_msg mbox;
@@ -83,13 +90,13 @@ struct agent_wait {
     struct fiber *fiber;
     struct worker *worker;
     struct dest *dest;
-    bool want_more;
     bool answered, leave_acked;
     bool listed;
     struct list link;      /* dest->idle */
 };
 
 struct sched {
+    struct queue *queue;
     struct worker *home;
     struct worker **workers;
     size_t n_workers, next_worker;
@@ -99,18 +106,21 @@ struct sched {
     struct store *store;
     struct hmap transports;
     struct umap active;       /* seq -> struct active */
-    size_t requests_out;      /* all transports */
+    size_t requests_out;      /* fibers that will post back: requests, resolves, notices, flushes */
     bool draining;
     struct event idle;        /* draining, and nothing is out */
+    _Atomic uint64_t active_count; /* of `active`, for other threads to read */
+    _Atomic uint64_t arriving;     /* committed, and not yet here */
     /* loader.c */
     struct timer run_timer;   /* next queue run */
     struct event room;        /* a message left the active queue */
     bool more;                /* the last run ended for want of room */
-    bool loading;
+    bool loading, started;
+    int64_t strays_until_ns;  /* until then mail that was left in the log may come up in the index */
 };
 
 /* sched.c */
-struct sched *sched_new(struct store *store, struct worker **workers, size_t n,
+struct sched *sched_new(struct queue *queue, struct store *store, struct worker **workers, size_t n,
                         const struct queue_hooks *hooks, const struct sched_options *opts);
 void sched_free(struct sched *s);
 void sched_configure(struct sched *s, const struct sched_options *opts);
@@ -118,35 +128,47 @@ void sched_configure(struct sched *s, const struct sched_options *opts);
 struct active *sched_admit(struct sched *s, struct qmsg *m);
 void sched_resolve(struct active *a); /* asks the hook on a worker */
 void sched_resolved(struct active *a); /* files its recipients under destinations */
+void sched_fiber_ended(struct sched *s); /* one of requests_out */
 void active_settle(struct active *a); /* nothing of it is running: decide what comes next */
 /* Pull waiting entries back, so that a wanted act can end the cycle. */
 void active_stop(struct active *a);
 void active_free(struct active *a);
-void active_mark(struct active *a, uint32_t rcpt); /* its present state, lazily */
+/* The present states of these recipients, lazily. */
+void active_mark(struct active *a, const uint32_t *rcpts, size_t n);
+
+/* transport.c */
+struct transport *transport_get(struct sched *s, const char *name);
+void transport_configure(struct transport *t); /* after s->opts has changed */
+void transport_free(struct transport *t);
+bool transport_has_slot(const struct transport *t);
+void transport_finished(struct transport *t); /* a request came back */
 
 /* dest.c */
-struct transport *transport_get(struct sched *s, const char *name);
 struct dest *dest_get(struct transport *t, const char *key, const char *nexthop);
 void dest_add(struct dest *d, struct entry *e);
 void dest_pump(struct dest *d);
 void dest_finished(struct dest *d, bool dead, const struct dsn *why);
 void dest_revive(struct dest *d);
-void dest_release(struct dest *d); /* freed when nothing is left to remember */
+void dest_release(struct dest *d); /* freed when nothing is left to do or to remember */
+void dest_free(struct dest *d);
 void transport_pump(struct transport *t);
 
 /* loader.c: from the index into the active queue. */
 void loader_start(struct sched *s);
 void loader_stop(struct sched *s);
+void loader_configure(struct sched *s); /* after s->opts has changed */
 void loader_soon(struct sched *s); /* there is mail that found no room, or will be due shortly */
 void loader_room(struct sched *s); /* a message left the active queue */
 bool loader_full(const struct sched *s);
 /* Take m (a reference) into the active queue, unless someone has it already. */
-bool loader_take(struct sched *s, struct qmsg *m);
+bool loader_take(struct sched *s, struct qmsg *m, bool flushed);
+/* The same when there is room; else it comes with a run, soon. */
+void loader_take_or_leave(struct sched *s, struct qmsg *m);
 /* Fiber: try everything that is deferred now (site: only what has a recipient there). */
 void loader_flush(struct sched *s, struct str site);
 
 /* request.c */
-void request_emit(struct dest *d, struct entry *e);
+void request_emit(struct dest *d); /* a share of its first entry */
 void request_drain(struct sched *s); /* agents that wait for more are told there is none */
 
 #endif

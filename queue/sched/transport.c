@@ -1,0 +1,103 @@
+/* One transport of master.cf: its limits and the destinations that take turns in it. */
+#include "io/base/check.h"
+#include "io/base/clock.h"
+#include "io/base/mem.h"
+#include "queue/sched/state.h"
+
+static const struct sched_transport *options_for(struct sched *s, const char *name)
+{
+    for (size_t i = 0; i < s->opts.transport_count; i++)
+        if (strcmp(s->opts.transports[i].name, name) == 0)
+            return &s->opts.transports[i];
+    return &s->opts.fallback;
+}
+
+static bool listed(const char *list, const char *name)
+{
+    static const char between[] = ", \t\r\n";
+    size_t len = strlen(name), n;
+    for (const char *p = list; *p; p += n) {
+        p += strspn(p, between);
+        n = strcspn(p, between);
+        if (n == len && memcmp(p, name, len) == 0)
+            return true;
+    }
+    return false;
+}
+
+/* Running destinations keep window and history; only their limits change. */
+void transport_configure(struct transport *t)
+{
+    const char *name = t->opts.name;
+    t->opts = *options_for(t->sched, name);
+    t->opts.name = name;
+    t->opts.why = NULL;
+    t->deferred = !t->internal && listed(t->sched->opts.defer_transports, name);
+    if (t->opts.transport_rate_delay_ms <= 0) {
+        timer_clear(&t->pause);
+        t->paused = false;
+    }
+    transport_pump(t);
+    size_t at = 0;
+    struct str key;
+    void *value;
+    while (hmap_next(&t->dests, &at, &key, &value)) {
+        struct window *w = &((struct dest *)value)->window;
+        if (t->opts.concurrency_limit > 0 && w->size > t->opts.concurrency_limit)
+            w->size = t->opts.concurrency_limit;
+        dest_pump(value);
+    }
+}
+
+struct transport *transport_get(struct sched *s, const char *name)
+{
+    struct transport *t = hmap_get(&s->transports, str_of(name));
+    if (t)
+        return t;
+    t = MEM_NEW(struct transport);
+    t->sched = s;
+    t->opts.name = mem_strdup(name);
+    t->internal = strcmp(name, "retry") == 0 || strcmp(name, "error") == 0 ||
+                  strcmp(name, "discard") == 0;
+    list_init(&t->waiting);
+    transport_configure(t);
+    hmap_put(&s->transports, str_of(name), t);
+    return t;
+}
+
+void transport_free(struct transport *t)
+{
+    size_t at = 0;
+    struct str key;
+    void *value;
+    while (hmap_next(&t->dests, &at, &key, &value))
+        dest_free(value);
+    hmap_fini(&t->dests);
+    timer_clear(&t->pause);
+    mem_free((char *)t->opts.name);
+    mem_free(t);
+}
+
+bool transport_has_slot(const struct transport *t)
+{
+    if (t->opts.transport_rate_delay_ms > 0 && (t->paused || t->busy > 0))
+        return false;
+    return t->opts.process_limit <= 0 || t->busy < t->opts.process_limit;
+}
+
+static void pause_ended(struct timer *timer)
+{
+    struct transport *t = CONTAINER(timer, struct transport, pause);
+    t->paused = false;
+    transport_pump(t);
+}
+
+void transport_finished(struct transport *t)
+{
+    CHECK(t->busy > 0);
+    t->busy--;
+    if (t->opts.transport_rate_delay_ms <= 0)
+        return;
+    t->paused = true;
+    timer_set(&t->pause, clock_in_ms(t->opts.transport_rate_delay_ms), pause_ended);
+}
