@@ -55,13 +55,16 @@ def test_start_refuses(label):
 def test_reload_refuses_and_keeps_the_old(relay, sink, label):
     name, text, reason = WRONG[label]
     line = spoil(relay, name, text)
-    done = relay.run("postfix", "reload")
-    assert done.returncode == 1, done
-    said = done.stderr + relay.log()
-    assert reason in said, said
-    assert any(names_the_place(said, relay.conf / name, n) for n in range(line, line + 3)), said
-    relay.submit("a@example.com", ["b@dest.example"])
-    sink.wait(1)
+    try:
+        done = relay.run("postfix", "reload")
+        assert done.returncode == 1, done
+        said = done.stderr + relay.log()
+        assert reason in said, said
+        assert any(names_the_place(said, relay.conf / name, n) for n in range(line, line + 3)), said
+        relay.submit("a@example.com", ["b@dest.example"])
+        sink.wait(1)
+    finally:
+        relay.write_config()
 
 
 def test_reload_under_an_open_session(relay, sink):
