@@ -113,6 +113,17 @@ static void fold(struct buf *b, size_t from)
     }
 }
 
+/* "a@b" in quotes has no domain yet, and its text alone would not show that. */
+static struct str complete(struct cleanup *c, const struct address_part *part)
+{
+    const struct params *p = c->svc->params;
+    const char *origin = c->context == REWRITE_LOCAL ? p->myorigin : p->remote_header_rewrite_domain;
+
+    if (part->no_domain && p->append_at_myorigin && *origin && str_index(part->text, '@') >= 0)
+        return arena_printf(c->scratch, "%.*s@%s", STR_ARG(part->text), origin);
+    return rewrite_address(p, c->scratch, c->context, part->text);
+}
+
 /* Completes the addresses of the header. Unless one changes, the header stays byte for byte. */
 static struct str rewrite_header(struct cleanup *c, struct str header, size_t name_len,
                                  struct buf *room)
@@ -126,7 +137,7 @@ static struct str rewrite_header(struct cleanup *c, struct str header, size_t na
     for (size_t i = 0; i < count; i++) {
         if (parts[i].kind != PART_ADDRESS || parts[i].text.len == 0)
             continue;
-        struct str full = rewrite_address(p, c->scratch, c->context, parts[i].text);
+        struct str full = complete(c, &parts[i]);
         if (!str_eq(full, parts[i].text))
             changed = true;
         parts[i].text = full;
@@ -135,7 +146,7 @@ static struct str rewrite_header(struct cleanup *c, struct str header, size_t na
         return header;
     buf_add_str(room, str_head(header, name_len));
     buf_add_c(room, ": ");
-    address_header_print(c->scratch, parts, count, room);
+    address_header_print(parts, count, room);
     fold(room, 0);
     return buf_str(room);
 }

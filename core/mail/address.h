@@ -43,14 +43,14 @@ enum address_part_kind {
 };
 struct address_part {
     enum address_part_kind kind;
+    bool no_domain; /* PART_ADDRESS: without an "@" of its own; one in a quoted local part is none */
     struct str text;
 };
 /* At most limit tokens are looked at (header_address_token_limit); the rest is dropped, as Postfix does. */
 size_t address_header_parts(struct arena *a, struct str field_body, size_t limit,
                             struct address_part **out);
 /* Prints the parts; a line feed follows each comma, for the caller to fold. */
-void address_header_print(struct arena *a, const struct address_part *parts, size_t count,
-                          struct buf *out);
+void address_header_print(const struct address_part *parts, size_t count, struct buf *out);
 /* The external form as above, appended. */
 void address_quote_to(struct buf *out, struct str internal);
 

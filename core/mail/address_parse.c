@@ -186,7 +186,7 @@ struct parser {
 static void emit(struct parser *p, enum address_part_kind kind, struct str text)
 {
     CHECK(p->count < p->cap);
-    p->parts[p->count++] = (struct address_part){kind, text};
+    p->parts[p->count++] = (struct address_part){.kind = kind, .text = text};
 }
 
 static void emit_late(struct parser *p)
@@ -194,6 +194,11 @@ static void emit_late(struct parser *p)
     for (size_t i = 0; i < p->late_count; i++)
         emit(p, PART_COMMENT, p->late[i].text);
     p->late_count = 0;
+}
+
+static bool mark_at(const struct parser *p, size_t i, char c)
+{
+    return i < p->ts.count && p->ts.list[i].kind == TOKEN_MARK && p->ts.list[i].mark == c;
 }
 
 /* The text of tokens [from, to) without comments. A source route in front is cut:
@@ -209,16 +214,28 @@ static struct str join(struct parser *p, size_t from, size_t to)
     size_t len = 0;
     for (size_t i = from; i < to; i++)
         if (p->ts.list[i].kind != TOKEN_COMMENT)
-            len += p->ts.list[i].plain.len;
+            len += p->ts.list[i].plain.len + 1;
     char *out = arena_alloc(p->a, len + 1);
     size_t n = 0;
     for (size_t i = from; i < to; i++)
         if (p->ts.list[i].kind != TOKEN_COMMENT && p->ts.list[i].plain.len) {
+            if (n && mark_at(p, i, '<')) /* an open one: shown as it would be in front of a route */
+                out[n++] = ' ';
             memcpy(out + n, p->ts.list[i].plain.ptr, p->ts.list[i].plain.len);
             n += p->ts.list[i].plain.len;
         }
     out[n] = '\0';
     return str_make(out, n);
+}
+
+static void emit_address(struct parser *p, size_t from, size_t to)
+{
+    emit(p, PART_ADDRESS, join(p, from, to));
+    struct address_part *part = &p->parts[p->count - 1];
+    part->no_domain = true;
+    for (size_t i = from; i < to; i++)
+        if (mark_at(p, i, '@'))
+            part->no_domain = false;
 }
 
 /* Tokens [from, to) as one address or, where two words stand together, several. Inside a route no comma
@@ -237,7 +254,7 @@ static void emit_addresses(struct parser *p, size_t from, size_t to, bool comma_
         if (t->kind == TOKEN_WORD && last_word) {
             if (comma_first)
                 emit(p, PART_MARK, STR(","));
-            emit(p, PART_ADDRESS, join(p, start, i));
+            emit_address(p, start, i);
             comma_first = true;
             start = i;
         }
@@ -247,14 +264,9 @@ static void emit_addresses(struct parser *p, size_t from, size_t to, bool comma_
     if (any) {
         if (comma_first)
             emit(p, PART_MARK, STR(","));
-        emit(p, PART_ADDRESS, join(p, start, to));
+        emit_address(p, start, to);
     }
     emit_late(p);
-}
-
-static bool mark_at(const struct parser *p, size_t i, char c)
-{
-    return i < p->ts.count && p->ts.list[i].kind == TOKEN_MARK && p->ts.list[i].mark == c;
 }
 
 /* The first mark c at or after `from`, or the end. The last answer for each c is kept: asked again and
@@ -276,16 +288,13 @@ static void emit_phrase(struct parser *p, size_t from, size_t to)
 {
     for (size_t i = from; i < to; i++) {
         struct token *t = &p->ts.list[i];
-        enum address_part_kind kind = t->kind == TOKEN_COMMENT ? PART_COMMENT
-                                      : t->kind == TOKEN_WORD  ? PART_WORD
-                                      : t->mark == ':'         ? PART_GROUP
-                                                               : PART_MARK;
-        emit(p, kind, t->raw);
+        emit(p, t->kind == TOKEN_COMMENT ? PART_COMMENT
+                                         : t->kind == TOKEN_WORD ? PART_WORD : PART_MARK, t->raw);
     }
 }
 
-/* The inside of <>, comments aside, is one address whatever stands in it: <a,b> is "a, b". A path may not
- * hold that; it gets the pieces, and more than one is bad syntax. */
+/* The inside of <>, comments aside, is one address whatever stands in it: <a,b> is "a, b", <a b> is "ab". A
+ * path may not hold that; it gets the pieces, and more than one is bad syntax. */
 static void emit_angle(struct parser *p, size_t from, size_t to)
 {
     size_t at = from;
@@ -295,18 +304,28 @@ static void emit_angle(struct parser *p, size_t from, size_t to)
         if (colon < to)
             from = at = colon + 1;
     }
-    for (size_t i = from; i <= to && p->path; i++)
-        if (i == to || mark_at(p, i, ',') || mark_at(p, i, ';')) {
-            emit_addresses(p, at, i, false);
-            if (i == to)
-                return;
-            emit(p, PART_MARK, p->ts.list[i].raw);
-            at = i + 1;
-        }
-    for (size_t i = from; i < to; i++)
+    if (p->path) {
+        for (size_t i = from; i < to; i++)
+            if (mark_at(p, i, ',') || mark_at(p, i, ';')) {
+                emit_addresses(p, at, i, false);
+                emit(p, PART_MARK, p->ts.list[i].raw);
+                at = i + 1;
+            }
+        emit_addresses(p, at, to, false);
+        return;
+    }
+    bool any = false;
+    for (size_t i = from; i < to; i++) {
         if (mark_at(p, i, ','))
             p->ts.list[i].plain = STR(", ");
-    emit_addresses(p, from, to, false);
+        if (p->ts.list[i].kind == TOKEN_COMMENT)
+            p->late[p->late_count++].text = p->ts.list[i].raw;
+        else
+            any = true;
+    }
+    if (any)
+        emit_address(p, from, to);
+    emit_late(p);
 }
 
 /* "<" at i, its ">" at end. Returns the token behind. */
@@ -330,14 +349,6 @@ static bool begins_group(struct parser *p, size_t run, size_t i)
     return semi < p->ts.count && find_mark(p, i + 1, ':') > semi && !mark_at(p, run, '@');
 }
 
-static bool has_word(const struct parser *p, size_t from, size_t to)
-{
-    for (; from < to; from++)
-        if (p->ts.list[from].kind != TOKEN_COMMENT)
-            return true;
-    return false;
-}
-
 static void parse(struct parser *p)
 {
     size_t run = 0;    /* first token not yet emitted */
@@ -354,8 +365,6 @@ static void parse(struct parser *p)
             ended = t->mark == ';';
             run = ++i;
         } else if (t->mark == '<' && (close = find_mark(p, i, '>')) < p->ts.count) {
-            if (ended && has_word(p, run, i))
-                emit(p, PART_MARK, STR(","));
             emit_phrase(p, run, i);
             run = i = parse_angle(p, i, close);
             ended = true;
@@ -368,6 +377,7 @@ static void parse(struct parser *p)
             run = ++i;
         } else if (t->mark == '>') { /* closes nothing */
             emit_addresses(p, run, i, ended);
+            emit(p, PART_MARK, t->raw);
             ended = true;
             run = ++i;
         } else {
@@ -414,25 +424,29 @@ static bool prints_like_word(const struct address_part *part)
     return part->kind == PART_ADDRESS || part->kind == PART_WORD || part->kind == PART_COMMENT;
 }
 
-void address_header_print(struct arena *a, const struct address_part *parts, size_t count,
-                          struct buf *out)
+static bool is_mark(const struct address_part *part, char c)
 {
-    (void)a;
+    return part->kind == PART_MARK && part->text.ptr[0] == c;
+}
+
+/* A blank stands between two words, behind a group's name and in front of "<". */
+static bool blank_between(const struct address_part *part, const struct address_part *next)
+{
+    return part->kind == PART_GROUP || (is_mark(next, '<') && !is_mark(part, '<')) ||
+           (prints_like_word(part) && prints_like_word(next));
+}
+
+void address_header_print(const struct address_part *parts, size_t count, struct buf *out)
+{
     for (size_t i = 0; i < count; i++) {
         const struct address_part *part = &parts[i];
-        const struct address_part *next = i + 1 < count ? &parts[i + 1] : NULL;
         if (part->kind == PART_ADDRESS)
             address_quote_to(out, part->text);
         else
             buf_add_str(out, part->text);
-        if (part->kind == PART_MARK && part->text.ptr[0] == ',')
+        if (is_mark(part, ','))
             buf_add_char(out, '\n');
-        else if (!next)
-            break;
-        else if (part->kind == PART_GROUP ? next->kind != PART_MARK || next->text.ptr[0] == '<'
-                 : prints_like_word(part) &&
-                       (prints_like_word(next) ||
-                        (next->kind == PART_MARK && next->text.ptr[0] == '<')))
+        else if (i + 1 < count && blank_between(part, part + 1))
             buf_add_char(out, ' ');
     }
 }
