@@ -34,16 +34,32 @@ void smtp_command_mail(struct buf *out, struct arena *a, const struct envelope *
     buf_add(out, "\r\n", 2);
 }
 
-/* RFC 6533 §3: utf-8-addr-xtext leaves UTF-8 alone and wraps the rest of the special ones. */
-static void add_utf8_xtext(struct buf *out, struct str text)
+static unsigned code_point(const char *p, size_t n)
 {
-    for (size_t i = 0; i < text.len; i++) {
-        unsigned char c = (unsigned char)text.ptr[i];
-        if (c <= 32 || c == 127 || c == '+' || c == '=' || c == '\\')
+    unsigned c = (unsigned char)p[0];
+    if (n == 1)
+        return c;
+    c &= 0x7fU >> n;
+    for (size_t i = 1; i < n; i++)
+        c = c << 6 | ((unsigned char)p[i] & 0x3fU);
+    return c;
+}
+
+/* RFC 6533 §3, utf-8-addr-unitext: \x{HEXPOINT} for all but plain ASCII. False: not UTF-8. */
+static bool add_unitext(struct buf *out, struct str text)
+{
+    while (text.len > 0) {
+        size_t n = utf8_char(text);
+        if (n == 0)
+            return false;
+        unsigned c = code_point(text.ptr, n);
+        if (c <= 32 || c >= 127 || c == '+' || c == '=' || c == '\\')
             buf_printf(out, "\\x{%02X}", c);
         else
             buf_add_char(out, (char)c);
+        text = str_from(text, n);
     }
+    return true;
 }
 
 /* Without an ORCPT of the sender's, the address before rewriting stands for it, as in Postfix. */
@@ -58,11 +74,12 @@ static void add_orcpt(struct buf *out, struct arena *a, const struct envelope *e
     }
     if (orcpt.len == 0)
         return;
+    size_t before = out->len;
     buf_add_c(out, " ORCPT=");
-    if (str_starts_nocase(orcpt, STR("utf-8;")))
-        add_utf8_xtext(out, orcpt);
-    else
+    if (!str_starts_nocase(orcpt, STR("utf-8;")))
         buf_add_str(out, xtext_encode(a, orcpt));
+    else if (!add_unitext(out, orcpt))
+        out->len = before;
 }
 
 static void add_notify(struct buf *out, uint8_t notify)

@@ -106,6 +106,10 @@ struct err *smtp_content_send(struct smtp_try *t, struct str tail, bool *local_o
         *local_out = true;
         return e;
     }
+    if ((env->flags & ENV_8BIT) && !EHLO_HAS(t->s->features, 8BITMIME) &&
+        !p->disable_mime_output_conversion)
+        log_info(t->svc->log_tag, "%s: host %s lacks 8BITMIME: 8-bit content is sent as it is",
+                 t->r->msg->id, t->s->namaddr);
     size_t limit = (size_t)p->smtp_line_length_limit;
     bool break_lines =
         limit > 0 && (limit < LINE_STORED_MAX || (env->flags & ENV_LONG_LINES) != 0);

@@ -62,6 +62,7 @@ static bool too_large(struct smtp_try *t)
     const struct envelope *env = t->r->msg->env;
     if (t->s->size_limit == 0 || env->data_size <= t->s->size_limit)
         return false;
+    t->s->dead = !smtp_reuse_wanted(t->s); /* Postfix hangs up without QUIT here, and so do we */
     smtp_mesg_fail(t, NULL, "5.3.4", NULL, "message size %llu exceeds size limit %llu of server %s",
                    (unsigned long long)env->data_size, (unsigned long long)t->s->size_limit,
                    t->s->namaddr);
@@ -327,6 +328,7 @@ void smtp_transfer(struct smtp_try *t)
     d.s->uses++;
     t->r->conn_use = d.s->uses;
     if (too_large(t) || utf8_missing(t)) {
+        d.s->keep = smtp_reuse_wanted(d.s);
         t->complete = true;
         return;
     }

@@ -60,8 +60,10 @@ static void set_status(struct smtp_reply *r, struct str line)
     struct str rest = str_from(line, 4);
     while (rest.len > 0 && rest.ptr[0] == ' ')
         rest = str_from(rest, 1);
-    size_t n = memchr("245", line.ptr[0], 3) ? smtp_reply_dsn_length(rest) : 0;
-    if (n > 0 && rest.ptr[0] == line.ptr[0]) {
+    size_t n = smtp_reply_dsn_length(rest);
+    if (!memchr("245", line.ptr[0], 3)) {
+        str_copy(r->dsn, sizeof(r->dsn), STR("5.5.0")); /* where one counts, the peer is at fault */
+    } else if (n > 0 && rest.ptr[0] == line.ptr[0]) {
         str_copy(r->dsn, sizeof(r->dsn), str_head(rest, n));
     } else {
         str_copy(r->dsn, sizeof(r->dsn), STR("0.0.0"));

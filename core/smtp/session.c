@@ -102,6 +102,7 @@ static bool read_ehlo(struct smtp_try *t)
 {
     struct smtp_session *s = t->s;
     const struct params *p = s->svc->params;
+    s->features = 0;
     struct str lines = buf_str(&s->reply.text), line, word;
     for (bool first = true; str_token(&lines, "\n", &line); first = false) {
         line = str_from(line, 3);
@@ -119,6 +120,9 @@ static bool read_ehlo(struct smtp_try *t)
             return false;
         }
     }
+    /* SMTPUTF8 cannot be had without 8-bit content (RFC 6531 §3.1). */
+    if (EHLO_HAS(s->features, SMTPUTF8))
+        s->features |= ehlo_parse(STR("8BITMIME"));
     s->features &= ~ehlo_parse(str_of(p->smtp_discard_ehlo_keywords));
     if (!EHLO_HAS(s->features, SIZE))
         s->size_limit = 0;

@@ -71,7 +71,7 @@ static const struct {
      "RCPT TO:<r@c.example>\r\n"},
     {"a UTF-8 original", ALL, ENV_SMTPUTF8, {.address = S("\xc3\xa4@b.example"),
      .original = S("\xc3\xa4+1@b.example")},
-     "RCPT TO:<\xc3\xa4@b.example> ORCPT=utf-8;\xc3\xa4\\x{2B}1@b.example\r\n"},
+     "RCPT TO:<\xc3\xa4@b.example> ORCPT=utf-8;\\x{E4}\\x{2B}1@b.example\r\n"},
 };
 
 static void test_rcpt(void **state)

@@ -24,7 +24,7 @@ static const struct row rows[] = {
      "550 unknown user", false},
     {"an enhanced code of another class does not count", "550 4.1.1 odd\n", 550, "5.0.0",
      "550 4.1.1 odd", false},
-    {"354 has no enhanced code", "354 3.0.0 go\n", 354, "3.0.0", "354 3.0.0 go", false},
+    {"354 has no enhanced code", "354 3.0.0 go\n", 354, "5.5.0", "354 3.0.0 go", false},
     {"the code alone", "250\n", 250, "2.0.0", "250", false},
     {"the code and a blank", "550 \n", 550, "5.0.0", "550 ", false},
     {"several blanks before the enhanced code", "550   5.7.1 no\n", 550, "5.7.1", "550   5.7.1 no",
