@@ -149,7 +149,7 @@ static struct tokens lex(struct arena *a, struct str s, size_t limit)
     size_t cap = 0;
 
     for (size_t at = 0; at < s.len && ts.count < limit;) {
-        if (is_blank(s.ptr[at])) {
+        if (is_blank(s.ptr[at]) || (s.ptr[at] == '\\' && at + 1 == s.len)) {
             at++;
             continue;
         }
@@ -255,6 +255,7 @@ static void emit_addresses(struct parser *p, size_t from, size_t to, bool comma_
             if (comma_first)
                 emit(p, PART_MARK, STR(","));
             emit_address(p, start, i);
+            emit_late(p);
             comma_first = true;
             start = i;
         }

@@ -199,6 +199,7 @@ static void test_header_print(void **state)
         {"g: a, b", "\"g:a\",\nb"},
         {"a <b> (c) <d>", "a <b>(c) <d>"},
         {"<a b>", "<ab>"},
+        {"joe (c) smith (d) x\\", "joe (c),\nsmith (d),\nx"},
         {"<a;b>", "<\"a;b\">"},
         {"<a> <b>", "<a> <b>"},
         {"<a> x <b>", "<a>x <b>"},
