@@ -15,6 +15,7 @@ static const char usage[] =
     "       postconf [-c config_dir] -Me|-MX|-M# service/type[=entry]...\n"
     "       postconf [-c config_dir] -F|-P service/type/name=value... | -PX service/type/name...\n"
     "       postconf -m | -l | -a | -A\n"
+    "       postconf -C inert [-n]    parameters of Postfix that this version does not act on\n"
     "\n"
     "  -d  defaults           -n  only what main.cf sets     -p  main.cf (default)\n"
     "  -e  edit               -#  comment out                -X  remove\n"
@@ -87,15 +88,6 @@ static int set_of(struct postconf *p, enum postconf_of of, char letter)
     return 0;
 }
 
-static int override(struct postconf *p, const char *text)
-{
-    if (!strchr(text, '='))
-        return postconf_fatal("invalid parameter override: %s: missing '=' after attribute name",
-                              text);
-    p->overrides[p->override_count++] = text;
-    return 0;
-}
-
 /* 0 = go on, 1 = wrong, -1 = done. */
 static int option(struct postconf *p, int letter)
 {
@@ -111,8 +103,8 @@ static int option(struct postconf *p, int letter)
     case 'h': p->no_name = true; return 0;
     case 'H': p->no_value = true; return 0;
     case 'p': case 'v': return 0;
-    case 'C': return 0; /* all classes are one here */
-    case 'o': return override(p, optarg);
+    case 'C': p->class = optarg; return 0;
+    case 'o': p->overrides[p->override_count++] = optarg; return 0;
     case 'e': return set_act(p, ACT_EDIT, 'e');
     case 'X': return set_act(p, ACT_EXCLUDE, 'X');
     case '#': return set_act(p, ACT_COMMENT, '#');
@@ -120,7 +112,8 @@ static int option(struct postconf *p, int letter)
     case 'F': return set_of(p, OF_FIELDS, 'F');
     case 'P': return set_of(p, OF_SERVICE_PARAMS, 'P');
     case 'm': case 'l': case 'a': case 'A': print_kinds(letter); return -1;
-    default: fputs(usage, stderr); return 1;
+    default: return postconf_fatal("usage: postconf [-aAdefFhHlmMnpPvxX#] [-c config_dir] "
+                                   "[-C param_class] [-o name=value] [name...]");
     }
 }
 
@@ -160,9 +153,13 @@ static int check_options(struct postconf *p)
 static int run_print(struct postconf *p)
 {
     struct err *e = config_load_text(p->config_dir, p->overrides, p->defaults, &p->s);
-    if (e)
-        return postconf_fatal("%s", e->text);
     int status = 1;
+    if (e) {
+        postconf_warn_notes(&p->s->priv->notes, 0, "");
+        status = postconf_fatal("%s", e->text);
+        snapshot_unref(p->s);
+        return status;
+    }
     switch (p->of) {
     case OF_MAIN: status = postconf_show_main(p); break;
     case OF_SERVICES: status = postconf_show_services(p); break;
@@ -193,7 +190,7 @@ int cmd_postconf(int argc, char **argv)
     p.dir_given = getenv("MAIL_CONFIG") != NULL;
     p.overrides = arena_zalloc(p.arena, ((size_t)argc + 1) * sizeof(*p.overrides));
     int letter, status = 0;
-    while (status == 0 && (letter = getopt(argc, argv, "aAc:C:deEfFhHlmMno:pPvxX#")) != -1)
+    while (status == 0 && (letter = getopt(argc, argv, "+aAc:C:deEfFhHlmMno:pPvxX#")) != -1)
         status = option(&p, letter);
     if (status == 0) {
         p.args = argv + optind;

@@ -14,6 +14,7 @@ struct postconf {
     enum postconf_act act;
     enum postconf_of of;
     bool defaults, set_only, expand, fold, no_name, no_value;
+    const char *class; /* -C: builtin service user all, and inert: known, not acted on */
     const char **overrides; /* -o, NULL-terminated */
     size_t override_count;
     char **args; /* what follows the options */
@@ -25,7 +26,10 @@ struct postconf {
 void postconf_warn(const char *fmt, ...) PRINTF(1, 2);
 /* "postconf: fatal: text"; returns the exit status 1. */
 int postconf_fatal(const char *fmt, ...) PRINTF(1, 2);
-/* About $names of main.cf that nobody defines. */
+/* Notes from number `from` on that contain `about`; not those about parameters that are not acted on:
+ * the log of a start has them, and -C inert lists the names. */
+void postconf_warn_notes(const struct notes *n, size_t from, const char *about);
+/* About $names that nobody defines. */
 void postconf_warn_undefined(const struct postconf *p);
 /* Print words with one blank between them, folded at 80 columns with -f. */
 void postconf_words(const struct postconf *p, struct str text, size_t *column);

@@ -23,6 +23,7 @@ struct edit {
     struct stat st;
     struct str text;
     struct buf out;
+    struct buf entry, comments; /* of the logical line that is being read */
     struct change *changes;
     size_t count;
     /* master.cf: its entries, and which comes next */
@@ -51,6 +52,8 @@ static void edit_close(struct edit *e)
 {
     free(e->path); /* realpath's own */
     buf_fini(&e->out);
+    buf_fini(&e->entry);
+    buf_fini(&e->comments);
 }
 
 static bool is_comment(struct str line)
@@ -59,12 +62,21 @@ static bool is_comment(struct str line)
     return line.len == 0 || line.ptr[0] == '#';
 }
 
-static void keep(struct edit *e, const char *before, struct str line)
+static void keep(struct buf *out, const char *before, struct str line)
 {
-    buf_add_c(&e->out, before);
-    buf_add_str(&e->out, line);
+    buf_add_c(out, before);
+    buf_add_str(out, line);
     if (line.len == 0 || line.ptr[line.len - 1] != '\n')
-        buf_add_char(&e->out, '\n');
+        buf_add_char(out, '\n');
+}
+
+/* An entry that -F or -P wrote anew stands behind the comments that stood inside the old text. */
+static void flush_entry(struct edit *e)
+{
+    buf_add_str(&e->out, buf_str(&e->entry));
+    buf_add_str(&e->out, buf_str(&e->comments));
+    buf_reset(&e->entry);
+    buf_reset(&e->comments);
 }
 
 /* first(e, line): the first physical line of a logical one; true when it and its continuations
@@ -79,23 +91,33 @@ static void each_line(struct edit *e, bool (*first)(struct edit *e, struct str l
         struct str line = str_head(rest, n);
         rest = str_from(rest, n);
         if (is_comment(line)) {
-            keep(e, "", line);
-        } else if (!str_is_space(line.ptr[0])) {
+            keep(&e->comments, "", line);
+            continue;
+        }
+        if (!str_is_space(line.ptr[0])) {
+            flush_entry(e);
             taken = first(e, line);
             if (!taken)
-                keep(e, "", line);
-        } else if (!taken) {
-            keep(e, "", line);
-        } else if (e->p->act == ACT_COMMENT) {
-            keep(e, "#", line);
+                keep(&e->entry, "", line);
+            continue;
         }
+        bool rebuilt = taken && (e->p->of == OF_FIELDS || e->p->of == OF_SERVICE_PARAMS);
+        if (!rebuilt)
+            flush_entry(e);
+        buf_add_str(&e->out, buf_str(&e->comments));
+        buf_reset(&e->comments);
+        if (!taken)
+            keep(&e->entry, "", line);
+        else if (e->p->act == ACT_COMMENT)
+            keep(&e->entry, "#", line);
     }
+    flush_entry(e);
 }
 
 /* --- main.cf */
 static void add_setting(struct edit *e, const struct change *c)
 {
-    buf_printf(&e->out, "%.*s = %.*s\n", STR_ARG(c->name), STR_ARG(c->value));
+    buf_printf(&e->entry, "%.*s = %.*s\n", STR_ARG(c->name), STR_ARG(c->value));
 }
 
 static bool main_line(struct edit *e, struct str line)
@@ -113,7 +135,7 @@ static bool main_line(struct edit *e, struct str line)
         if (e->p->act == ACT_EDIT)
             add_setting(e, c);
         else if (e->p->act == ACT_COMMENT)
-            keep(e, "#", line);
+            keep(&e->entry, "#", line);
         return true;
     }
     return false;
@@ -151,6 +173,7 @@ int postconf_edit_main(struct postconf *p)
         for (size_t i = 0; i < e.count; i++)
             if (p->act == ACT_EDIT && e.changes[i].hits == 0)
                 add_setting(&e, &e.changes[i]);
+        flush_entry(&e);
         err = edit_write(&e);
     }
     int status = err ? postconf_fatal("%s", err->text) : 0;
@@ -163,7 +186,7 @@ static void print_entry(struct edit *e, const struct master_entry *m)
 {
     struct postconf folded = *e->p;
     folded.fold = true;
-    postconf_entry(&folded, m, &e->out);
+    postconf_entry(&folded, m, &e->entry);
 }
 
 /* The text of an entry as master_read sees it. */
@@ -271,7 +294,7 @@ static struct err *master_changes(struct edit *e)
     return NULL;
 }
 
-/* Entries come in the order of the file; duplicates were refused before. */
+/* Entries come in the order of the file. */
 static bool master_line(struct edit *e, struct str line)
 {
     if (e->err || e->entry_at >= e->entry_count)
@@ -281,7 +304,7 @@ static bool master_line(struct edit *e, struct str line)
     if (!c)
         return false;
     if (e->p->act == ACT_COMMENT)
-        keep(e, "#", line);
+        keep(&e->entry, "#", line);
     else if (e->p->act == ACT_EDIT || e->p->of == OF_SERVICE_PARAMS)
         e->err = change_entry(e, m, c);
     c->hits++;
@@ -292,8 +315,6 @@ static struct err *edit_entries(struct edit *e)
 {
     struct notes notes = {.arena = e->p->arena};
     struct err *err = master_read(e->p->arena, e->path, &notes, &e->entries, &e->entry_count);
-    if (!err && notes.count > 0)
-        err = err_new(ERR_CONFIG, 0, "%s", notes.list[0]);
     notes_fini(&notes);
     if (err)
         return err;
@@ -303,9 +324,10 @@ static struct err *edit_entries(struct edit *e)
             continue;
         if (e->p->act == ACT_EDIT && e->p->of == OF_SERVICES)
             e->err = change_entry(e, &(struct master_entry){0}, &e->changes[i]);
-        else
+        else if (e->p->act == ACT_EDIT)
             postconf_warn("unmatched request: \"%s\"", e->p->args[i]);
     }
+    flush_entry(e);
     return e->err;
 }
 

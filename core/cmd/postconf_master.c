@@ -1,4 +1,5 @@
 /* postconf -M -F -P: printing master.cf. */
+#include <stdlib.h>
 #include "core/cmd/postconf.h"
 #include "io/base/cfline.h"
 
@@ -9,12 +10,15 @@ const char *const postconf_field_names[MASTER_FIELDS] = {
 };
 
 /* "-o { name = value }" as postconf writes it: "name=value", in braces where it needs them. */
-static struct str option_text(struct arena *a, struct str text)
+static struct str option_text(struct arena *a, const struct scope *scope, struct str text)
 {
     struct str name, value;
     struct str inner = master_unbrace(text);
     if (cfline_split(inner, &name, &value))
         return text;
+    struct err *e = scope ? eval_text(scope, a, value, &value) : NULL;
+    if (e)
+        postconf_warn("%s", e->text);
     bool blanks = false;
     for (size_t i = 0; i < value.len; i++)
         blanks = blanks || str_is_space(value.ptr[i]) || value.ptr[i] == '{';
@@ -48,14 +52,24 @@ static void add_word(struct line *l, struct str word)
     l->column += word.len;
 }
 
-static void add_args(struct arena *a, const struct master_entry *m, struct line *l)
+static const struct service *service_of(const struct postconf *p, const struct master_entry *m)
 {
+    /* In text form there is a service for each entry, as far as they could be read. */
+    size_t i = p->s ? (size_t)(m - p->s->priv->master) : SIZE_MAX;
+    return p->s && i < p->s->service_count ? &p->s->services[i] : NULL;
+}
+
+static void add_args(const struct postconf *p, const struct master_entry *m, struct line *l)
+{
+    struct arena *a = p->arena;
+    const struct service *svc = p->expand ? service_of(p, m) : NULL;
+    struct scope scope = svc ? config_scope(p->s, svc) : (struct scope){0};
     bool options = true;
     for (size_t i = 0; i < m->arg_count; i++) {
         struct str arg = m->args[i];
         options = options && arg.len > 0 && arg.ptr[0] == '-';
         if (options && str_eq(arg, STR("-o")) && i + 1 < m->arg_count) {
-            struct str text = option_text(a, m->args[++i]);
+            struct str text = option_text(a, svc ? &scope : NULL, m->args[++i]);
             l->fresh = l->fold;
             add_word(l, arena_printf(a, "-o %.*s", STR_ARG(text)));
             l->fresh = l->fold;
@@ -78,7 +92,7 @@ void postconf_entry(const struct postconf *p, const struct master_entry *m, stru
         buf_add_str(out, m->field[f]);
         l.column += m->field[f].len;
     }
-    add_args(p->arena, m, &l);
+    add_args(p, m, &l);
     buf_add_char(out, '\n');
 }
 
@@ -145,22 +159,13 @@ static size_t print_older(struct postconf *p, const char *text, print_fn *print)
     return print_requests(p, &r, print);
 }
 
-static void warn_notes(const struct postconf *p, size_t from)
-{
-    const struct notes *n = &p->s->priv->notes;
-    for (size_t i = from; i < n->count; i++)
-        postconf_warn("%s", n->list[i]);
-}
-
 /* What is said about main.cf is said by the other forms. */
 static void warn_master(struct postconf *p)
 {
     const struct notes *n = &p->s->priv->notes;
     size_t from = n->count;
     check_names(p->s, p->arena);
-    for (size_t i = from; i < n->count; i++)
-        if (strstr(n->list[i], "/master.cf"))
-            postconf_warn("%s", n->list[i]);
+    postconf_warn_notes(n, from, "/master.cf");
 }
 
 static int show(struct postconf *p, print_fn *print)
@@ -168,7 +173,7 @@ static int show(struct postconf *p, print_fn *print)
     /* Without a readable master.cf there is nothing to show. */
     if (!p->s->priv->master)
         return postconf_fatal("%s", p->s->priv->notes.list[p->s->priv->notes.count - 1]);
-    warn_notes(p, 0);
+    postconf_warn_notes(&p->s->priv->notes, 0, "");
     postconf_warn_undefined(p);
     if (p->arg_count == 0) {
         struct request all = {0};
@@ -215,7 +220,7 @@ static size_t print_fields(struct postconf *p, const struct master_entry *m, con
         buf_add_str(&value, m->field[f]);
         if (f == MASTER_COMMAND) {
             struct line l = {.out = &value};
-            add_args(p->arena, m, &l);
+            add_args(p, m, &l);
         }
         postconf_print(p, prefix_of(p->arena, m).ptr, name, buf_str(&value));
         buf_fini(&value);
@@ -224,23 +229,42 @@ static size_t print_fields(struct postconf *p, const struct master_entry *m, con
     return count;
 }
 
+static bool is_field(struct str name)
+{
+    for (int f = 0; f < MASTER_FIELDS; f++)
+        if (str_eq(name, str_of(postconf_field_names[f])))
+            return true;
+    return name.len == 0;
+}
+
 int postconf_show_fields(struct postconf *p)
 {
+    for (size_t i = 0; i < p->arg_count; i++) {
+        struct request r = request_of(p->args[i]);
+        if (!is_field(r.rest)) {
+            postconf_warn_notes(&p->s->priv->notes, 0, "");
+            postconf_warn_undefined(p);
+            return postconf_fatal("invalid service attribute name: \"%.*s\"", STR_ARG(r.rest));
+        }
+    }
     return show(p, print_fields);
+}
+
+static int by_name(const void *a, const void *b)
+{
+    return strcmp((*(struct setting *const *)a)->name, (*(struct setting *const *)b)->name);
 }
 
 static size_t print_params(struct postconf *p, const struct master_entry *m, const struct request *r)
 {
-    const struct service *svc = NULL;
-    for (size_t i = 0; i < p->s->service_count; i++)
-        if (str_eq(str_of(p->s->services[i].name), m->field[MASTER_NAME]) &&
-            str_eq(str_of(p->s->services[i].type), m->field[MASTER_TYPE]))
-            svc = &p->s->services[i];
+    const struct service *svc = service_of(p, m);
     if (!svc)
         return 0;
     struct scope scope = config_scope(p->s, svc);
     const struct dict *over = &svc->priv->over;
     size_t count = 0;
+    if (over->count > 1)
+        qsort(over->list, over->count, sizeof(struct setting *), by_name);
     for (size_t i = 0; i < over->count; i++) {
         struct str name = str_of(over->list[i]->name), value = over->list[i]->raw;
         if (r->rest.len > 0 && !str_eq(r->rest, STR("*")) && !str_eq(r->rest, name))

@@ -83,6 +83,13 @@ static void all_names(const struct postconf *p, struct names *n)
     add_dynamic(p, n);
 }
 
+/* Names beyond Postfix 3.7 are listed as defaults, but setting one does not make it valid. */
+static bool beyond(struct str name)
+{
+    const struct known_param *known = known_param_find(name);
+    return known && known->beyond && !param_row_find(name);
+}
+
 static bool valid(const struct scope *scope, struct str name)
 {
     const struct setting *s = dict_find(scope->main, name);
@@ -90,11 +97,28 @@ static bool valid(const struct scope *scope, struct str name)
     return eval_default(scope, name, &def) || (s && s->used);
 }
 
+static bool in_class(const struct postconf *p, struct str name)
+{
+    struct str service;
+    bool builtin = param_row_find(name) || known_param_find(name);
+    bool dynamic = !builtin && dynamic_param_find(name, &service);
+    const char *class = p->class ? p->class : "all";
+    if (strcmp(class, "builtin") == 0)
+        return builtin;
+    if (strcmp(class, "service") == 0)
+        return dynamic;
+    if (strcmp(class, "user") == 0)
+        return !builtin && !dynamic;
+    if (strcmp(class, "inert") == 0)
+        return known_param_find(name) && !param_row_find(name);
+    return true;
+}
+
 static void set_names(const struct postconf *p, const struct scope *scope, struct names *n)
 {
     const struct dict *d = &p->s->priv->main;
     for (size_t i = 0; i < d->count; i++)
-        if (valid(scope, str_of(d->list[i]->name)))
+        if (valid(scope, str_of(d->list[i]->name)) && !beyond(str_of(d->list[i]->name)))
             add_name(n, str_of(d->list[i]->name));
     if (p->dir_given && !dict_find(d, STR("config_directory")))
         add_name(n, STR("config_directory"));
@@ -128,7 +152,7 @@ static int print_sorted(struct postconf *p, const struct scope *scope, struct na
     int status = 0;
     qsort(n->list, n->count, sizeof(*n->list), compare);
     for (size_t i = 0; i < n->count && status == 0; i++)
-        if (i == 0 || !str_eq(n->list[i], n->list[i - 1]))
+        if (in_class(p, n->list[i]) && (i == 0 || !str_eq(n->list[i], n->list[i - 1])))
             status = print_name(p, scope, n->list[i]) ? 0 : 1;
     return status;
 }
@@ -149,32 +173,16 @@ static int print_asked(struct postconf *p, const struct scope *scope)
 void postconf_warn_undefined(const struct postconf *p)
 {
     struct notes undefined = {.arena = p->arena};
-    struct scope scope = config_scope(p->s, NULL);
-    scope.undefined = &undefined;
-    const struct dict *d = &p->s->priv->main;
-    for (size_t i = 0; i < d->count; i++) {
-        struct str ignored;
-        const struct known_param *known = known_param_find(str_of(d->list[i]->name));
-        if (known && known->type == PARAM_RAW)
-            continue;
-        struct err *e = eval_text(&scope, p->arena, d->list[i]->raw, &ignored);
-        if (e)
-            postconf_warn("%s", e->text);
-    }
-    for (size_t i = 0; i < undefined.count; i++) {
-        bool seen = false;
-        for (size_t k = 0; k < i && !seen; k++)
-            seen = strcmp(undefined.list[k], undefined.list[i]) == 0;
-        if (!seen)
-            postconf_warn("%s/main.cf: undefined parameter: %s", p->config_dir, undefined.list[i]);
-    }
+    check_undefined(p->s, &undefined);
+    postconf_warn_notes(&undefined, 0, "");
     notes_fini(&undefined);
 }
 
-static void warn_notes(const struct notes *n, size_t from)
+void postconf_warn_notes(const struct notes *n, size_t from, const char *about)
 {
     for (size_t i = from; i < n->count; i++)
-        postconf_warn("%s", n->list[i]);
+        if (strstr(n->list[i], about) && !str_ends(str_of(n->list[i]), STR(CHECK_INERT)))
+            postconf_warn("%s", n->list[i]);
 }
 
 int postconf_show_main(struct postconf *p)
@@ -184,7 +192,7 @@ int postconf_show_main(struct postconf *p)
     dict_set(&c->computed, p->arena, STR("process_id"),
              arena_printf(p->arena, "%ld", (long)getpid()), NULL, 0);
     struct scope scope = config_scope(p->s, NULL);
-    warn_notes(&c->notes, 0);
+    postconf_warn_notes(&c->notes, 0, "");
     size_t before = c->notes.count;
     if (!p->defaults)
         postconf_warn_undefined(p);
@@ -203,6 +211,6 @@ int postconf_show_main(struct postconf *p)
     }
     mem_free(n.list);
     if (!p->defaults)
-        warn_notes(&c->notes, before);
+        postconf_warn_notes(&c->notes, before, "");
     return status;
 }

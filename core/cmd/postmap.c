@@ -265,7 +265,7 @@ int postmap_run(const char *tag, bool alias, int argc, char **argv)
     struct call c = {.tag = tag, .build = {.alias = alias, .fold = true, .warn_dup = true, .tag = tag}};
     bool help = argc > 1 && strcmp(argv[1], "--help") == 0, good = true;
     int letter;
-    while (!help && good && (letter = getopt(argc, argv, "c:d:fiNnopq:rsuUvw")) != -1)
+    while (!help && good && (letter = getopt(argc, argv, "+c:d:fiNnopq:rsuUvw")) != -1)
         good = option(&c, letter);
     if (help || !good || optind >= argc) {
         fprintf(help ? stdout : stderr, usage, tag, tag, tag, tag);

@@ -1,27 +1,51 @@
 /* Names that do nothing: a typing error, or something this version does not do. Postfix's rule: a
  * name is used when it is a parameter, a restriction class, a setting of a table (pgsql:name ->
  * name_hosts), or stands as $name in the value of one that is used. */
+#include <limits.h>
+#include <stdio.h>
 #include "core/config/private.h"
 
-static void mark_text(const struct scope *scope, struct arena *scratch, struct str text)
+/* The names behind '$' in a text, whichever branch of a conditional would be taken. False at the end. */
+static bool next_reference(struct str *text, struct str *name_out)
 {
-    struct str ignored;
-    struct err *e = eval_text(scope, scratch, text, &ignored);
-    (void)e; /* the value was judged when it was read; this looks at names alone */
+    for (;;) {
+        ssize_t dollar = str_index(*text, '$');
+        if (dollar < 0)
+            return false;
+        struct str rest = str_from(*text, (size_t)dollar + 1);
+        if (rest.len > 0 && rest.ptr[0] == '$') {
+            *text = str_from(rest, 1);
+            continue;
+        }
+        if (rest.len > 0 && (rest.ptr[0] == '{' || rest.ptr[0] == '('))
+            rest = str_from(rest, 1); /* a second one begins a comparison */
+        while (rest.len > 0 && str_is_space(rest.ptr[0]))
+            rest = str_from(rest, 1);
+        size_t n = 0;
+        while (n < rest.len && (str_is_alnum(rest.ptr[n]) || rest.ptr[n] == '_'))
+            n++;
+        *text = str_from(rest, n);
+        *name_out = str_head(rest, n);
+        if (n > 0)
+            return true;
+    }
+}
+
+static void mark_text(const struct scope *scope, struct str text)
+{
+    struct str name, raw;
+    const struct setting *setting;
+    while (next_reference(&text, &name))
+        (void)eval_raw(scope, name, &raw, &setting);
 }
 
 static void mark_classes(const struct scope *scope, struct arena *scratch)
 {
-    struct str list, name;
+    struct str list, name, raw;
+    const struct setting *setting;
     struct err *e = eval_name(scope, scratch, STR("smtpd_restriction_classes"), &list);
-    if (e)
-        return;
-    while (str_token(&list, ", \t\r\n", &name)) {
-        const struct setting *setting;
-        struct str raw;
-        if (eval_raw(scope, name, &raw, &setting))
-            mark_text(scope, scratch, raw);
-    }
+    while (!e && str_token(&list, ", \t\r\n", &name))
+        (void)eval_raw(scope, name, &raw, &setting);
 }
 
 /* "pgsql:accounts" takes its settings from accounts_hosts, accounts_query ... of main.cf. */
@@ -86,38 +110,26 @@ static bool acted_on(const struct scope *scope, const struct setting *s)
            (!scope->service_known || scope->service_known(scope->ctx, service));
 }
 
-static void report(const struct scope *scope, struct notes *notes, const struct dict *d,
-                   struct arena *scratch)
+static void report(const struct scope *scope, struct notes *notes, const struct dict *d)
 {
     for (size_t i = 0; i < d->count; i++) {
-        struct setting *s = d->list[i];
+        const struct setting *s = d->list[i];
+        const struct known_param *known = known_param_find(str_of(s->name));
+        const char *file = s->file ? s->file : "command line";
         struct str def;
         if (acted_on(scope, s) || is_default(scope, s))
             continue;
-        const char *file = s->file ? s->file : "command line";
-        if (eval_default(scope, str_of(s->name), &def)) {
-            notes_add(notes, "%s: parameter %s is known but not acted on by this version", file,
-                      s->name);
-            mark_text(scope, scratch, s->raw); /* it is used so far as names go */
-            s->used = true;
-        }
-    }
-    for (size_t i = 0; i < d->count; i++) {
-        const struct setting *s = d->list[i];
-        if (!acted_on(scope, s) && !is_default(scope, s))
-            notes_add(notes, "%s: unused parameter: %s=%.*s", s->file ? s->file : "command line",
-                      s->name, STR_ARG(s->raw));
+        if (eval_default(scope, str_of(s->name), &def) && !(known && known->beyond))
+            notes_add(notes, "%s: parameter %s" CHECK_INERT, file, s->name);
+        else
+            notes_add(notes, "%s: unused parameter: %s=%.*s", file, s->name, STR_ARG(s->raw));
     }
 }
 
-static void mark_rows(const struct scope *scope, struct arena *scratch, const struct dict *d)
+static void mark_dict(const struct scope *scope, struct arena *scratch, const struct dict *d)
 {
-    for (size_t i = 0; i < d->count; i++) {
-        const struct setting *s = d->list[i];
-        struct str service;
-        if (param_row_find(str_of(s->name)) || dynamic_param_find(str_of(s->name), &service))
-            mark_text(scope, scratch, s->raw);
-    }
+    for (size_t i = 0; i < d->count; i++)
+        mark_text(scope, d->list[i]->raw);
     mark_classes(scope, scratch);
     mark_tables(d);
 }
@@ -127,21 +139,52 @@ void check_names(const struct snapshot *s, struct arena *scratch)
     struct config_private *c = s->priv;
     struct scope main = config_scope(s, NULL);
     main.mark = true;
-    mark_rows(&main, scratch, &c->main);
-    /* Defaults may name a setting that is no parameter any more ($virtual_maps). */
+    mark_dict(&main, scratch, &c->main);
+    /* Defaults name settings too ($virtual_maps). */
     for (size_t i = 0; i < param_row_count; i++)
         if (!dict_find(&c->main, str_of(param_rows[i].name)))
-            mark_text(&main, scratch, str_of(param_rows[i].def));
+            mark_text(&main, str_of(param_rows[i].def));
     for (size_t i = 0; i < s->service_count; i++) {
         struct scope scope = config_scope(s, &s->services[i]);
         scope.mark = true;
-        mark_rows(&scope, scratch, &s->services[i].priv->over);
+        mark_dict(&scope, scratch, &s->services[i].priv->over);
     }
-    /* Services first: what they do not act on may still name settings of main.cf. */
     for (size_t i = 0; i < s->service_count; i++) {
         struct scope scope = config_scope(s, &s->services[i]);
-        scope.mark = true;
-        report(&scope, &c->notes, &s->services[i].priv->over, scratch);
+        report(&scope, &c->notes, &s->services[i].priv->over);
     }
-    report(&main, &c->notes, &c->main, scratch);
+    report(&main, &c->notes, &c->main);
+}
+
+static void undefined_in(const struct scope *scope, const struct dict *d, const char *file,
+                         struct notes *out)
+{
+    size_t from = out->count;
+    for (size_t i = 0; i < d->count; i++) {
+        struct str text = d->list[i]->raw, name, raw;
+        const struct known_param *known = known_param_find(str_of(d->list[i]->name));
+        const struct setting *setting;
+        while (!(known && known->type == PARAM_RAW) && next_reference(&text, &name)) {
+            bool seen = eval_raw(scope, name, &raw, &setting);
+            for (size_t k = from; k < out->count && !seen; k++)
+                seen = str_ends(str_of(out->list[k]), name) &&
+                       out->list[k][strlen(out->list[k]) - name.len - 1] == ' ';
+            if (!seen)
+                notes_add(out, "%s: undefined parameter: %.*s", file, STR_ARG(name));
+        }
+    }
+}
+
+void check_undefined(const struct snapshot *s, struct notes *out)
+{
+    const struct config_private *c = s->priv;
+    struct scope main = config_scope(s, NULL);
+    char file[PATH_MAX / 2];
+    snprintf(file, sizeof(file), "%s/main.cf", s->config_dir);
+    undefined_in(&main, &c->main, file, out);
+    snprintf(file, sizeof(file), "%s/master.cf", s->config_dir);
+    for (size_t i = 0; i < s->service_count; i++) {
+        struct scope scope = config_scope(s, &s->services[i]);
+        undefined_in(&scope, &s->services[i].priv->over, file, out);
+    }
 }

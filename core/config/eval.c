@@ -58,17 +58,10 @@ static bool lookup(void *ctx, struct str name, struct str *value_out)
     return eval_raw(ctx, name, value_out, &setting);
 }
 
-static void unknown(void *ctx, struct str name)
-{
-    const struct scope *s = ctx;
-    if (s->undefined)
-        notes_add(s->undefined, "%.*s", STR_ARG(name));
-}
-
 struct err *eval_text(const struct scope *s, struct arena *a, struct str raw, struct str *out)
 {
     struct scope *ctx = (struct scope *)(uintptr_t)s; /* the callbacks take it back as const */
-    struct expand x = {lookup, unknown, ctx};
+    struct expand x = {lookup, NULL, ctx};
     struct str text;
     struct err *e = expand_text(a, raw, &x, &text);
     if (!e)

@@ -15,7 +15,6 @@ struct scope {
     /* SERVICE_suffix names count when this says that there is such a service; NULL = always. */
     bool (*service_known)(void *ctx, struct str service);
     void *ctx;
-    struct notes *undefined; /* $names that nobody defines, NULL = do not say */
     bool mark;               /* note in the settings that they are used */
 };
 

@@ -99,13 +99,10 @@ struct err *master_parse(struct arena *a, const char *path, struct str line, int
     return check(m, whole);
 }
 
-static size_t find(const struct master_entry *list, size_t count, const struct master_entry *m)
+bool master_same(const struct master_entry *a, const struct master_entry *b)
 {
-    size_t i = 0;
-    while (i < count && !(str_eq(list[i].field[MASTER_NAME], m->field[MASTER_NAME]) &&
-                          str_eq(list[i].field[MASTER_TYPE], m->field[MASTER_TYPE])))
-        i++;
-    return i;
+    return str_eq(a->field[MASTER_NAME], b->field[MASTER_NAME]) &&
+           str_eq(a->field[MASTER_TYPE], b->field[MASTER_TYPE]);
 }
 
 struct read {
@@ -135,17 +132,11 @@ static struct err *read_lines(struct read *r, struct cfline *c)
         e = master_parse(r->arena, r->path, line, number, &m);
         if (e)
             return e;
-        size_t i = find(r->list, r->count, &m);
-        if (i < r->count) {
-            notes_add(r->notes,
-                      "duplicate master.cf entry for service \"%.*s\" (%.*s) -- using the last entry",
-                      STR_ARG(m.field[MASTER_NAME]), STR_ARG(m.field[MASTER_TYPE]));
-        } else if (r->count == r->cap) {
+        if (r->count == r->cap) {
             r->cap = r->cap ? r->cap * 2 : 32;
             r->list = mem_realloc(r->list, r->cap * sizeof(*r->list));
         }
-        r->list[i] = m;
-        r->count += i == r->count;
+        r->list[r->count++] = m;
     }
 }
 

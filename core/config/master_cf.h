@@ -26,9 +26,11 @@ struct master_entry {
 };
 
 /* Every entry is checked: field count, types, yes/no, numbers. ERR_CONFIG:
- * "file <path>: line 2: bad field count". A second entry for the same service replaces the first. */
+ * "file <path>: line 2: bad field count". */
 struct err *master_read(struct arena *a, const char *path, struct notes *notes,
                         struct master_entry **out, size_t *count_out) MUST_USE;
+/* Name and type: of two such entries the last one counts. */
+bool master_same(const struct master_entry *a, const struct master_entry *b);
 /* One entry, from a logical line. */
 struct err *master_parse(struct arena *a, const char *path, struct str line, int number,
                          struct master_entry *out) MUST_USE;

@@ -35,7 +35,8 @@ struct config_private {
 
 struct scope config_scope(const struct snapshot *s, const struct service *svc);
 /* For postconf: the texts, nothing evaluated (params and lists stay NULL), so that a wrong
- * configuration can be looked at. What is wrong with master.cf goes to the notes. */
+ * configuration can be looked at. What is wrong with master.cf goes to the notes. *out is there also
+ * after an error, for its notes. */
 struct err *config_load_text(const char *config_dir, const char *const *extra, bool defaults_only,
                              struct snapshot **out) MUST_USE;
 /* The default of mynetworks, which costs a look at the interfaces and perhaps a name server. */
@@ -54,8 +55,11 @@ struct err *lists_open(const struct scope *scope, const struct params *p,
                        const struct map_options *o, struct lists **out) MUST_USE;
 void lists_close(struct lists *l, const struct lists *base);
 
-/* check.c: names nobody uses, parameters known but not acted on: into the notes. */
+/* check.c: names nobody uses, parameters known but not acted on (CHECK_INERT): into the notes. */
+#define CHECK_INERT " is known but not acted on by this version"
 void check_names(const struct snapshot *s, struct arena *scratch);
+/* $names that nobody defines. */
+void check_undefined(const struct snapshot *s, struct notes *out);
 /* compat.c: is compatibility_level one? */
 struct err *compat_check(const struct scope *scope, struct arena *scratch) MUST_USE;
 

@@ -167,7 +167,8 @@ static struct err *read_main(struct snapshot *s, const char *const *extra)
     for (; !e && extra && *extra; extra++) {
         const char *eq = strchr(*extra, '=');
         if (!eq)
-            return err_new(ERR_CONFIG, 0, "missing '=' after attribute name: \"%s\"", *extra);
+            return err_new(ERR_CONFIG, 0,
+                           "invalid parameter override: %s: missing '=' after attribute name", *extra);
         struct str name = str_trim(str_make(*extra, (size_t)(eq - *extra)));
         dict_set(&c->main, c->arena, name, str_trim(str_of(eq + 1)), NULL, 0);
     }
@@ -294,7 +295,17 @@ static struct err *make_services(struct snapshot *s)
     struct service *list = arena_zalloc(c->arena, (c->master_count + 1) * sizeof(*list));
     s->services = list;
     for (size_t i = 0; i < c->master_count; i++) {
-        struct err *e = make_service(s, &c->master[i], &list[i], own_view);
+        const struct master_entry *m = &c->master[i];
+        bool replaced = false;
+        for (size_t k = i + 1; k < c->master_count && !replaced; k++)
+            replaced = master_same(m, &c->master[k]);
+        if (replaced) {
+            notes_add(&c->notes,
+                      "duplicate master.cf entry for service \"%.*s\" (%.*s) -- using the last entry",
+                      STR_ARG(m->field[MASTER_NAME]), STR_ARG(m->field[MASTER_TYPE]));
+            continue;
+        }
+        struct err *e = make_service(s, m, &list[s->service_count], own_view);
         if (e)
             return e;
     }
@@ -382,11 +393,10 @@ struct err *config_load_text(const char *config_dir, const char *const *extra, b
 {
     struct snapshot *s = snapshot_new(config_dir);
     struct config_private *c = s->priv;
+    *out = s;
     struct err *e = defaults_only ? NULL : read_main(s, extra);
-    if (e) {
-        snapshot_unref(s);
+    if (e)
         return e;
-    }
     dict_set(&c->computed, c->arena, STR("config_directory"), str_of(s->config_dir), NULL, 0);
     const char *path = arena_printf(c->arena, "%s/master.cf", s->config_dir).ptr;
     e = master_read(c->arena, path, &c->notes, &c->master, &c->master_count);
@@ -397,7 +407,6 @@ struct err *config_load_text(const char *config_dir, const char *const *extra, b
     e = host_names(c);
     if (e)
         notes_add(&c->notes, "%s", e->text);
-    *out = s;
     return NULL;
 }
 

@@ -16,9 +16,11 @@ const struct param_row param_rows[] = {
 const size_t param_row_count = sizeof(param_rows) / sizeof(param_rows[0]);
 
 const struct known_param known_params[] = {
-#define KNOWN(name, type, def) {name, PARAM_##type, def},
+#define KNOWN(name, type, def)  {name, PARAM_##type, def, false},
+#define BEYOND(name, type, def) {name, PARAM_##type, def, true},
 #include "core/config/known_params.def"
 #undef KNOWN
+#undef BEYOND
 };
 const size_t known_param_count = sizeof(known_params) / sizeof(known_params[0]);
 

@@ -22,6 +22,7 @@ struct known_param {
     const char *name;
     enum param_type type;
     const char *def;
+    bool beyond; /* not of Postfix 3.7: counts as unknown until somebody acts on it */
 };
 extern const struct known_param known_params[]; /* sorted by name */
 extern const size_t known_param_count;

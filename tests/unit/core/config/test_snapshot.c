@@ -45,7 +45,7 @@ static void write_file(const char *name, const char *text)
     fclose(fp);
 }
 
-#define HOST "myhostname = mail.example.com\nmynetworks = 127.0.0.0/8\nalias_maps =\nlocal_recipient_maps =\n"
+#define HOST "myhostname = mail.example.com\nmynetworks = 127.0.0.0/8\nrelay_recipient_maps =\nlocal_recipient_maps =\n"
 #define MASTER                                                                                     \
     "smtp inet n - n - - smtpd\n"                                                                  \
     "submission inet n - n - 7 smtpd\n"                                                            \
@@ -181,6 +181,7 @@ struct note_row {
 static const struct note_row note_rows[] = {
     {"nothing to say", "", NULL},
     {"a typing error", "foo_typo = 1\n", "%s/main.cf: unused parameter: foo_typo=1"},
+    {"a name in the branch that is not taken is used", "foo = 1\nmail_name = ${x?{$foo}:{$$}}\n", NULL},
     {"a name used in a value is no error", "foo = 1\nmail_name = $foo\n", NULL},
     {"known, not acted on", "biff = no\n", "%s/main.cf: parameter biff is known but not acted on by this version"},
     {"known, and set to its default", "daemon_timeout = 18000s\n", NULL},
@@ -254,6 +255,17 @@ static void test_services(void **state)
     assert_null(match_list_client(s->lists->mynetworks, a, STR(""), &addr, &match));
     assert_false(match);
     arena_free(a);
+    snapshot_unref(s);
+}
+
+static void test_service_twice(void **state)
+{
+    (void)state;
+    struct snapshot *s = load(HOST, "x unix - - n - 1 smtp\ny unix - - n - - smtp\nx unix - - n - 2 smtp\n");
+    assert_int_equal(s->service_count, 2);
+    assert_int_equal(config_service(s, "x", NULL)->maxproc, 2);
+    assert_int_equal(s->priv->notes.count, 1);
+    assert_non_null(strstr(s->priv->notes.list[0], "duplicate master.cf entry for service \"x\" (unix)"));
     snapshot_unref(s);
 }
 
@@ -372,7 +384,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_values),       cmocka_unit_test(test_errors),
         cmocka_unit_test(test_notes),        cmocka_unit_test(test_services),
-        cmocka_unit_test(test_sched_options), cmocka_unit_test(test_origin_file),
+        cmocka_unit_test(test_service_twice), cmocka_unit_test(test_sched_options), cmocka_unit_test(test_origin_file),
         cmocka_unit_test(test_publish),      cmocka_unit_test(test_extra),
         cmocka_unit_test(test_random_bytes),
     };
