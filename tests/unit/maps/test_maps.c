@@ -6,6 +6,8 @@
 
 #include <cmocka.h>
 
+#include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
@@ -239,6 +241,58 @@ static void test_reload(void **state)
     clock_replace(NULL, NULL);
 }
 
+/* Many threads ask while the file is replaced again and again: each answer is one of those written. */
+static _Atomic int64_t shared_ns;
+static atomic_bool stop_asking;
+static int64_t shared_mono(void)
+{
+    return shared_ns;
+}
+
+static void *ask_on(void *arg)
+{
+    struct arena *a = arena_new(0, 0);
+    while (!atomic_load(&stop_asking)) {
+        struct str value;
+        bool found;
+        struct err *e = map_find(arg, a, STR("key"), &value, &found);
+        if (e || !found || !str_starts(value, STR("value")))
+            return "a lookup failed";
+        arena_reset(a);
+    }
+    arena_free(a);
+    return NULL;
+}
+
+static void test_replaced_under_readers(void **state)
+{
+    (void)state;
+    shared_ns = NS_PER_S;
+    clock_replace(shared_mono, NULL);
+    write_file("src", "key value\n");
+    build("src", false);
+    struct map *m;
+    assert_null(map_open(STR("hash:src"), 0, &options, &m));
+    pthread_t threads[3];
+    for (size_t i = 0; i < 3; i++)
+        assert_int_equal(pthread_create(&threads[i], NULL, ask_on, m), 0);
+    for (int round = 0; round < 50; round++) {
+        char text[64];
+        snprintf(text, sizeof(text), "key value%d\n", round);
+        write_file("src", text);
+        build("src", false);
+        shared_ns += NS_PER_S + 1;
+    }
+    atomic_store(&stop_asking, true);
+    for (size_t i = 0; i < 3; i++) {
+        void *why = NULL;
+        pthread_join(threads[i], &why);
+        assert_null(why);
+    }
+    map_close(m);
+    clock_replace(NULL, NULL);
+}
+
 /* --- address search */
 struct addr_row {
     const char *name, *table, *address, *value, *ext;
@@ -398,7 +452,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_types),     cmocka_unit_test(test_open_errors),
-        cmocka_unit_test(test_reload),    cmocka_unit_test(test_addresses),
+        cmocka_unit_test(test_reload),    cmocka_unit_test(test_replaced_under_readers),
+        cmocka_unit_test(test_addresses),
         cmocka_unit_test(test_build),     cmocka_unit_test(test_build_incremental),
         cmocka_unit_test(test_build_many), cmocka_unit_test(test_random),
     };
