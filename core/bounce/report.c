@@ -174,19 +174,10 @@ static void boilerplate(struct report *r)
     put(r, "                   The mail system");
 }
 
-/* What delivered mail has to say of itself: who took it. */
-static struct str reason(const struct report *r, const struct rcpt *rcpt)
-{
-    if (r->notice->kind == NOTICE_SUCCESS && rcpt->why.mta.len)
-        return arena_printf(r->arena, "delivery via %.*s: %.*s", STR_ARG(rcpt->why.mta),
-                            STR_ARG(rcpt->why.text));
-    return rcpt->why.text;
-}
-
 static void words_of(struct report *r, const struct rcpt *rcpt)
 {
     struct str address = address_quote(r->arena, rcpt->address);
-    struct str original = address_quote(r->arena, rcpt->original), why = reason(r, rcpt), text;
+    struct str original = address_quote(r->arena, rcpt->original), why = rcpt->why.text, text;
 
     if (original.len && !str_eq_nocase(original, address))
         text = arena_printf(r->arena, "<%.*s> (expanded from <%.*s>): %.*s", STR_ARG(address),

@@ -88,7 +88,10 @@ void report_sent(const struct service *svc, struct request *r, size_t i, const c
                  const char *dsn, const char *text)
 {
     struct str line = one_line(r->arena, text);
-    fill(r, i, REQUEST_SENT, dsn, line, NULL, NULL);
+    struct str notice = line; /* only who asked for it is told, and by which way it went */
+    if (r->rcpts[i].rcpt->notify & NOTIFY_SUCCESS)
+        notice = arena_printf(r->arena, "delivery via %s: %.*s", relay, STR_ARG(line));
+    fill(r, i, REQUEST_SENT, dsn, notice, NULL, NULL);
     log_result(svc, r, r->rcpts[i].rcpt, relay, dsn, "sent", line);
 }
 

@@ -220,6 +220,18 @@ static void send_envelope(struct dialogue *d)
 
 /* --- content and the end */
 
+/* For a notice of success. A next hop that offers DSN was handed NOTIFY, and with it the duty. */
+static void tell_of_success(struct dialogue *d, struct request_rcpt *rr)
+{
+    struct smtp_try *t = d->t;
+    if (!(rr->rcpt->notify & NOTIFY_SUCCESS))
+        return;
+    rr->told_elsewhere = EHLO_HAS(d->s->features, DSN);
+    rr->dsn.mta = arena_str(t->r->arena, str_of(d->s->host));
+    rr->dsn.diagnostic =
+        arena_printf(t->r->arena, "smtp; %s", smtp_reply_flat(t, &d->s->reply));
+}
+
 static void sent(struct dialogue *d)
 {
     struct smtp_try *t = d->t;
@@ -228,6 +240,7 @@ static void sent(struct dialogue *d)
         if (t->rcpts[i] != SMTP_RCPT_ACCEPTED)
             continue;
         report_sent(t->svc, t->r, i, d->s->relay, d->s->reply.dsn, text);
+        tell_of_success(d, &t->r->rcpts[i]);
         t->rcpts[i] = SMTP_RCPT_DONE;
         t->left--;
     }

@@ -140,7 +140,7 @@ static void take_result(struct active *a, struct request_rcpt *rr)
     case REQUEST_SENT: /* why matters only to those who will be told */
         rcpt->state = RCPT_DONE;
         rcpt->why = (struct dsn){.text = STR(""), .mta = STR(""), .diagnostic = STR("")};
-        if (!(rcpt->notify & NOTIFY_SUCCESS))
+        if (!(rcpt->notify & NOTIFY_SUCCESS) || rr->told_elsewhere)
             return;
         if (!a->fresh)
             a->fresh = mem_alloc(m->env->rcpt_count * sizeof(*a->fresh));

@@ -17,6 +17,7 @@ struct request_rcpt {
     const struct rcpt *rcpt;    /* immutable part only */
     enum request_result result; /* PENDING when handed back = DEFER with "4.3.0 unknown status" */
     struct dsn dsn;             /* texts in request->arena */
+    bool told_elsewhere;        /* SENT to a next hop that offers DSN: it tells of success (RFC 3461 §5.2.2) */
 };
 
 struct request {
