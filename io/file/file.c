@@ -125,9 +125,11 @@ struct err *file_mkdirs(const char *path, mode_t mode)
         if (path[i] != '/' && path[i] != '\0')
             continue;
         str_copy(part, sizeof(part), str_make(path, i));
-        if (mkdir(part, mode) == 0 || is_folder(part))
+        if (mkdir(part, mode) == 0)
             continue;
-        return err_errno(errno == EEXIST ? ENOTDIR : errno, "make folder %s", part);
+        int number = errno; /* before stat has its own */
+        if (!is_folder(part))
+            return err_errno(number == EEXIST ? ENOTDIR : number, "make folder %s", part);
     }
     return NULL;
 }
