@@ -116,6 +116,7 @@ static void write_failed(const struct mailbox *m, const struct letter *l, struct
     struct err e = {.kind = l->why.kind, .code = l->why.code};
     str_copy(e.text, sizeof(e.text), str_of(l->why.text));
     failure_set(why, m->arena, quota, quota ? "5.2.2" : "4.3.0", &e, "%s: error writing message", prefix);
+    why->diagnostic = "x-unix; input/output error"; /* EX_IOERR of sysexits(3), by name */
 }
 
 bool letter_write(const struct mailbox *m, enum letter_style style, int fd, uint64_t at,

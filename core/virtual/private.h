@@ -12,7 +12,8 @@
 struct failure {
     bool permanent;
     const char *dsn;
-    const char *text; /* memory of the request */
+    const char *text;       /* memory of the request */
+    const char *diagnostic; /* for the notice; NULL = made from text */
 };
 
 struct mailbox {

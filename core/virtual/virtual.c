@@ -22,7 +22,7 @@ void failure_set(struct failure *why, struct arena *a, bool permanent, const cha
         const char *reason = e->code ? strerrordesc_np(e->code) : NULL;
         buf_printf(&b, ": %s", reason ? reason : e->text);
     }
-    *why = (struct failure){permanent, dsn, arena_cstr(a, buf_str(&b))};
+    *why = (struct failure){permanent, dsn, arena_cstr(a, buf_str(&b)), NULL};
     buf_fini(&b);
 }
 
@@ -128,7 +128,8 @@ void virtual_deliver(const struct service *svc, struct request *r)
         struct mailbox m = {.svc = svc, .request = r, .rcpt = r->rcpts[i].rcpt, .arena = r->arena};
         struct failure why;
         if (!deliver_one(&m, &why))
-            report_failed(svc, r, i, why.permanent, "virtual", why.dsn, why.text, NULL, NULL);
+            report_failed(svc, r, i, why.permanent, "virtual", why.dsn, why.text, NULL,
+                          why.diagnostic);
         else
             report_sent(svc, r, i, "virtual", "2.0.0",
                         str_ends(str_of(m.path), STR("/")) ? "delivered to maildir" : "delivered to mailbox");
