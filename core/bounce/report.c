@@ -209,17 +209,22 @@ static const char *address_type(const struct report *r, struct str address)
     return is_global(r) && !ascii_only(address) ? "utf-8" : "rfc822";
 }
 
-static const char *action(const struct notice *n, const struct rcpt *rcpt)
+/* Who took delivered mail: "delivery via host[address]:port: reply" (core/deliver/report.h) is another
+ * server, which is responsible now; "delivery via virtual: ..." is a mailbox. */
+static bool relayed(const struct rcpt *rcpt, struct str *host_out, struct str *reply_out)
 {
-    switch (n->kind) {
-    case NOTICE_BOUNCE:
-        return "failed";
-    case NOTICE_DELAY:
-        return "delayed";
-    case NOTICE_SUCCESS:
-        break;
-    }
-    return rcpt->why.mta.len ? "relayed" : "delivered";
+    static const struct str via = STR("delivery via ");
+    struct str text = rcpt->why.text;
+
+    if (!str_starts(text, via))
+        return false;
+    text = str_from(text, via.len);
+    ssize_t end = str_find(text, STR(": ")), bracket = str_index(text, '[');
+    if (end < 0 || bracket < 0 || bracket > end)
+        return false;
+    *host_out = str_head(text, (size_t)bracket);
+    *reply_out = str_from(text, (size_t)end + 2);
+    return true;
 }
 
 /* RFC 3464 §2.3 */
@@ -228,18 +233,26 @@ static void fields_of(struct report *r, const struct rcpt *rcpt)
     char date[DATE_TEXT_MAX];
     const struct envelope *env = r->notice->msg->env;
     struct str address = address_quote(r->arena, rcpt->address);
+    struct str mta = rcpt->why.mta, diagnostic = rcpt->why.diagnostic, host, reply;
+    const char *action = r->notice->kind == NOTICE_BOUNCE  ? "failed"
+                         : r->notice->kind == NOTICE_DELAY ? "delayed"
+                                                           : "delivered";
 
+    if (r->notice->kind == NOTICE_SUCCESS && relayed(rcpt, &host, &reply)) {
+        action = "relayed";
+        mta = host;
+        diagnostic = arena_printf(r->arena, "smtp; %.*s", STR_ARG(reply));
+    }
     put(r, "%s", "");
     put(r, "Final-Recipient: %s; %.*s", address_type(r, address), STR_ARG(address));
     if (rcpt->orcpt.len)
         put(r, "Original-Recipient: %.*s", STR_ARG(rcpt->orcpt));
-    put(r, "Action: %s", action(r->notice, rcpt));
+    put(r, "Action: %s", action);
     put(r, "Status: %s", rcpt->why.status);
-    if (rcpt->why.mta.len)
-        put_wrapped(r, arena_printf(r->arena, "Remote-MTA: dns; %.*s", STR_ARG(rcpt->why.mta)));
-    if (rcpt->why.diagnostic.len)
-        put_wrapped(r, arena_printf(r->arena, "Diagnostic-Code: %.*s",
-                                    STR_ARG(rcpt->why.diagnostic)));
+    if (mta.len)
+        put_wrapped(r, arena_printf(r->arena, "Remote-MTA: dns; %.*s", STR_ARG(mta)));
+    if (diagnostic.len)
+        put_wrapped(r, arena_printf(r->arena, "Diagnostic-Code: %.*s", STR_ARG(diagnostic)));
     else
         put_wrapped(r, arena_printf(r->arena, "Diagnostic-Code: X-Postfix; %.*s",
                                     STR_ARG(rcpt->why.text)));

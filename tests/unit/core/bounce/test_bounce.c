@@ -138,6 +138,10 @@ static void hook_deliver(void *ctx, struct request *r)
                                "reply to RCPT TO command)");
             rr->dsn.mta = STR("127.0.0.1");
             rr->dsn.diagnostic = STR("smtp; 500 5.3.0 Error: command failed");
+        } else if (str_starts(rr->rcpt->address, STR("relayed"))) {
+            rr->result = REQUEST_SENT;
+            memcpy(rr->dsn.status, "2.0.0", 6);
+            rr->dsn.text = STR("delivery via 127.0.0.1[127.0.0.1]:2629: 250 2.0.0 Ok");
         } else if (str_starts(rr->rcpt->address, STR("plain"))) {
             rr->result = REQUEST_BOUNCE;
             memcpy(rr->dsn.status, "5.1.1", 6);
@@ -378,6 +382,29 @@ static void test_double_bounce(void **state)
     defaults();
 }
 
+static void test_success(void **state)
+{
+    (void)state;
+    static const struct job job = {.sender = "s@out.example", .rcpts = {"relayed@x.example"},
+                                   .notify = NOTIFY_SUCCESS | NOTIFY_DELAY, .notices_wanted = 1,
+                                   .content = "Subject: relayed\n\nbody text\n"};
+    run(&job);
+    assert_int_equal(seen_count, 1);
+    expect(0, HEAD("Successful Mail Delivery Report", "s@out.example", "auto-replied")
+           "This is the mail system at host mx.example.\n\n"
+           "Your message was successfully delivered to the destination(s)\n"
+           "listed below. If the message was delivered to mailbox you will\n"
+           "receive no further notifications. Otherwise you may still receive\n"
+           "notifications of mail delivery errors from other systems.\n\n"
+           "                   The mail system\n\n"
+           "<relayed@x.example>: delivery via 127.0.0.1[127.0.0.1]:2629: 250 2.0.0 Ok\n"
+           STATUS("s@out.example") "\nFinal-Recipient: rfc822; relayed@x.example\n"
+           "Original-Recipient: rfc822;relayed@x.example\nAction: relayed\nStatus: 2.0.0\n"
+           "Remote-MTA: dns; 127.0.0.1\nDiagnostic-Code: smtp; 250 2.0.0 Ok\n"
+           PART("Message Headers", "text/rfc822-headers")
+           "Return-Path: <s@out.example>\nSubject: relayed\n" END);
+}
+
 static int setup(void **state)
 {
     (void)state;
@@ -401,6 +428,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_bounce), cmocka_unit_test(test_headers_and_copy),
         cmocka_unit_test(test_nobody_is_told), cmocka_unit_test(test_double_bounce),
+        cmocka_unit_test(test_success),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
