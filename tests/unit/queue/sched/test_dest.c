@@ -1,0 +1,283 @@
+/* Destinations and transports: windows, dead sites, rates, turns. Rows of SCHEDULER_README as seen from outside. */
+#include "tests/unit/queue/world.h"
+
+static void post_many(int n, const char *kind, const char *domain)
+{
+    for (int i = 0; i < n; i++) {
+        char rcpt[64];
+        snprintf(rcpt, sizeof rcpt, "%s-%d@%s", kind, i, domain);
+        (void)post_to(rcpt);
+    }
+}
+
+struct peek {
+    const char *nexthop;
+    bool there;
+    enum dest_state state;
+    int64_t window;
+    size_t todo, idle;
+};
+
+static void peek_main(void *arg)
+{
+    struct peek *p = arg;
+    struct transport *t = hmap_get(&world.q->sched->transports, STR("smtp"));
+    const struct dest *d = t ? hmap_get(&t->dests, str_of(p->nexthop)) : NULL;
+    p->there = d != NULL;
+    if (d == NULL)
+        return;
+    p->state = d->state;
+    p->window = d->window.size;
+    p->todo = d->todo_count;
+    p->idle = 0;
+    LIST_EACH(&d->idle, it) p->idle++;
+}
+
+static struct peek peek(const char *nexthop)
+{
+    struct peek p = {.nexthop = nexthop};
+    there(world.sched, peek_main, &p);
+    return p;
+}
+
+static void the_window_grows_to_the_limit(void **state)
+{
+    (void)state;
+    world.transports[0].initial_concurrency = 2;
+    world.transports[0].concurrency_limit = 6;
+    world.slow_ms = 5;
+    queue_up();
+    post_many(10, "gate", "a.org");
+    WAIT_FOR(site_seen("smtp", "a.org").busy == 2);
+    WAIT_FOR(peek("a.org").todo == 8);
+    post_many(60, "slow", "a.org");
+    world.gate_open = true;
+    WAIT_FOR(seen(&world.sent) == 70);
+    assert_int_equal(site_seen("smtp", "a.org").max_busy, 6);
+    WAIT_FOR(idle() && !peek("a.org").there);
+    assert_true(queue_down(5000));
+}
+
+static void a_dead_site_holds_nobody(void **state)
+{
+    (void)state;
+    world.sites_down = true;
+    world.so.minimal_backoff_s = world.so.maximal_backoff_s = 10000;
+    queue_up();
+    post_many(40, "dead", "a.org");
+    post_many(10, "ok", "b.org");
+    /* All of it is deferred, though only a cohort found out. */
+    WAIT_FOR(seen(&world.deferred) == 40 && seen(&world.sent) == 10 && idle());
+    struct site a = site_seen("smtp", "a.org");
+    assert_in_range(a.requests, 1, 39);
+    struct peek p = peek("a.org");
+    assert_int_equal(p.state, DEST_DEAD);
+    assert_int_equal(p.todo, 0);
+    /* Fresh mail does not try it either. */
+    const char *id = post_to("dead-x@a.org");
+    WAIT_FOR(is_in(id, QUEUE_DEFERRED));
+    assert_int_equal(site_seen("smtp", "a.org").requests, a.requests);
+    struct lookup l = lookup(id);
+    assert_string_equal(l.status, "4.4.1");
+    assert_string_equal(l.text, "delivery temporarily suspended: connect to it: Connection refused");
+    /* Somebody asks for it: another chance. */
+    world.sites_down = false;
+    assert_true(flush("", ""));
+    WAIT_FOR(list_count() == 0);
+    assert_int_equal(seen(&world.sent), 51);
+    assert_true(queue_down(5000));
+}
+
+static void a_dead_site_has_another_chance_in_time(void **state)
+{
+    (void)state;
+    world.sites_down = true;
+    world.transports[0].initial_concurrency = 1;
+    queue_up();
+    post_many(3, "dead", "a.org");
+    WAIT_FOR(seen(&world.deferred) >= 6);
+    assert_true(peek("a.org").there);
+    world.sites_down = false;
+    WAIT_FOR(list_count() == 0);
+    WAIT_FOR(!peek("a.org").there);
+    assert_true(queue_down(5000));
+}
+
+static void one_at_a_time_with_pauses(void **state)
+{
+    (void)state;
+    struct sched_transport *t = transport_add("rate");
+    t->rate_delay_ms = 40;
+    queue_up();
+    post_many(6, "ok", "rate.a");
+    post_many(6, "ok", "rate.b");
+    WAIT_FOR(seen(&world.sent) == 12);
+    struct site a = site_seen("rate", "rate.a"), b = site_seen("rate", "rate.b");
+    assert_int_equal(a.max_busy, 1);
+    assert_int_equal(b.max_busy, 1);
+    assert_true(a.min_gap_ns >= 35 * NS_PER_MS && b.min_gap_ns >= 35 * NS_PER_MS);
+    assert_true(queue_down(5000));
+}
+
+static void a_transport_with_pauses(void **state)
+{
+    (void)state;
+    struct sched_transport *t = transport_add("rate");
+    t->transport_rate_delay_ms = 20;
+    world.slow_ms = 5;
+    queue_up();
+    post_many(8, "slow", "rate.org");
+    WAIT_FOR(seen(&world.sent) == 8);
+    struct site s = site_seen("rate", "rate.org");
+    assert_int_equal(s.max_busy, 1);
+    assert_true(s.min_gap_ns >= 15 * NS_PER_MS);
+    assert_true(queue_down(5000));
+}
+
+static int limited_busy(void)
+{
+    int n = 0;
+    size_t at = 0;
+    struct str key;
+    void *value;
+    pthread_mutex_lock(&world.lock);
+    while (hmap_next(&world.sites, &at, &key, &value))
+        if (str_starts(key, STR("lim/")))
+            n += ((struct site *)value)->busy;
+    pthread_mutex_unlock(&world.lock);
+    return n;
+}
+
+static void processes_are_shared_in_turn(void **state)
+{
+    (void)state;
+    struct sched_transport *t = transport_add("lim");
+    t->process_limit = 3;
+    world.slow_ms = 3;
+    queue_up();
+    post_many(4, "gate", "lim.first");
+    WAIT_FOR(limited_busy() == 3);
+    post_many(60, "slow", "lim.big");
+    post_many(1, "ok", "lim.small");
+    assert_int_equal(limited_busy(), 3);
+    world.gate_open = true;
+    WAIT_FOR(site_seen("lim", "lim.small").requests == 1);
+    /* The small one did not wait until the big one was through. */
+    assert_in_range(site_seen("lim", "lim.big").requests, 0, 30);
+    WAIT_FOR(seen(&world.sent) == 65);
+    assert_true(queue_down(5000));
+}
+
+/* An idle connection holds no process. */
+static void idle_connections_do_not_block(void **state)
+{
+    (void)state;
+    struct sched_transport *t = transport_add("lim");
+    t->process_limit = 1;
+    world.idle_ms = 60000;
+    queue_up();
+    (void)post_to("ok@lim.a");
+    (void)post_to("ok@lim.b");
+    (void)post_to("ok@lim.a");
+    WAIT_FOR(seen(&world.sent) == 3);
+    assert_int_equal(seen(&world.reused), 1);
+    assert_true(queue_down(5000));
+}
+
+static void small_messages_pass_a_large_one(void **state)
+{
+    (void)state;
+    enum { N = 500 };
+    static char text[N][24];
+    static const char *rcpts[N];
+    for (int i = 0; i < N; i++) {
+        snprintf(text[i], sizeof text[i], "slow-%d@a.org", i);
+        rcpts[i] = text[i];
+    }
+    struct posting large = {.rcpts = rcpts, .rcpt_count = N};
+    world.transports[0].recipient_limit = 2;
+    world.transports[0].concurrency_limit = 2;
+    world.transports[0].initial_concurrency = 2;
+    world.slow_ms = 4;
+    queue_up();
+    post(&large);
+    WAIT_FOR(site_seen("smtp", "a.org").busy > 0);
+    const char *small = post_to("ok@a.org");
+    WAIT_FOR(gone(small));
+    assert_true(is_in(large.id, QUEUE_ACTIVE));
+    assert_true(lookup(large.id).rcpts > 0);
+    WAIT_FOR(gone(large.id));
+    assert_true(queue_down(5000));
+}
+
+static void one_recipient_one_destination(void **state)
+{
+    (void)state;
+    struct sched_transport *t = transport_add("one");
+    t->recipient_limit = 1;
+    t->concurrency_limit = 2;
+    static const char *const rcpts[] = {"gate@one.org", "ok-1@one.org", "ok-2@one.org", "ok-3@one.org"};
+    struct posting p = {.rcpts = rcpts, .rcpt_count = 4};
+    queue_up();
+    post(&p);
+    WAIT_FOR(seen(&world.sent) == 3); /* the one that hangs holds only itself */
+    world.gate_open = true;
+    WAIT_FOR(gone(p.id));
+    assert_true(queue_down(5000));
+}
+
+static void reconfigure_main(void *arg)
+{
+    (void)arg;
+    queue_reconfigure(world.q, &world.qo);
+}
+
+static void new_limits_after_a_reload(void **state)
+{
+    (void)state;
+    world.transports[0].initial_concurrency = 8;
+    world.slow_ms = 3;
+    queue_up();
+    post_many(8, "gate", "a.org");
+    WAIT_FOR(site_seen("smtp", "a.org").busy == 8);
+    post_many(30, "slow", "a.org");
+    assert_int_equal(peek("a.org").window, 8);
+    pthread_mutex_lock(&world.lock);
+    world.transports[0].concurrency_limit = 0; /* the agent's own check */
+    pthread_mutex_unlock(&world.lock);
+    struct sched_transport next = world.transports[0];
+    next.concurrency_limit = 2;
+    next.initial_concurrency = 1;
+    struct sched_options so = world.so;
+    so.transports = &next;
+    so.message_active_limit = 3;
+    struct queue_options qo = world.qo;
+    qo.sched = &so;
+    queue_reconfigure(world.q, &qo);
+    WAIT_FOR(peek("a.org").window == 2);
+    world.gate_open = true;
+    WAIT_FOR(site_seen("smtp", "a.org").busy <= 2);
+    WAIT_FOR(seen(&world.sent) == 38);
+    post_many(10, "slow", "b.org");
+    WAIT_FOR(seen(&world.sent) == 48 && idle());
+    assert_in_range(site_seen("smtp", "b.org").max_busy, 1, 2);
+    there(world.workers[0], reconfigure_main, NULL); /* from a worker, too */
+    assert_true(queue_down(5000));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        QUEUE_TEST(the_window_grows_to_the_limit),
+        QUEUE_TEST(a_dead_site_holds_nobody),
+        QUEUE_TEST(a_dead_site_has_another_chance_in_time),
+        QUEUE_TEST(one_at_a_time_with_pauses),
+        QUEUE_TEST(a_transport_with_pauses),
+        QUEUE_TEST(processes_are_shared_in_turn),
+        QUEUE_TEST(idle_connections_do_not_block),
+        QUEUE_TEST(small_messages_pass_a_large_one),
+        QUEUE_TEST(one_recipient_one_destination),
+        QUEUE_TEST(new_limits_after_a_reload),
+    };
+    return cmocka_run_group_tests(tests, log_setup, log_teardown);
+}

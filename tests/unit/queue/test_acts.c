@@ -1,0 +1,309 @@
+/* What postsuper, postqueue and mailq do to a queue that is at work. */
+#include "tests/unit/queue/world.h"
+
+static void hold_at_intake_until_released(void **state)
+{
+    (void)state;
+    const char *rcpt = "ok@example.org";
+    struct posting p = {.rcpts = &rcpt, .rcpt_count = 1, .flags = ENV_HOLD};
+    queue_up();
+    post(&p);
+    assert_true(is_in(p.id, QUEUE_HOLD));
+    assert_int_equal(queue_counts(world.q).hold, 1);
+    const char *other = post_to(rcpt);
+    WAIT_FOR(gone(other));
+    assert_true(flush("", ""));
+    (void)flush(p.id, "");
+    WAIT_FOR(idle());
+    assert_true(is_in(p.id, QUEUE_HOLD));
+    assert_true(queue_down(5000));
+    queue_up();
+    assert_true(is_in(p.id, QUEUE_HOLD));
+    assert_int_equal(queue_counts(world.q).hold, 1);
+    assert_int_equal(act(QUEUE_ACT_RELEASE, p.id, QUEUE_HOLD), 1);
+    WAIT_FOR(gone(p.id));
+    assert_int_equal(queue_counts(world.q).hold, 0);
+    assert_int_equal(seen(&world.sent), 2);
+    assert_true(queue_down(5000));
+}
+
+static void hold_and_release_of_deferred_mail(void **state)
+{
+    (void)state;
+    world.so.minimal_backoff_s = world.so.maximal_backoff_s = 10000;
+    queue_up();
+    const char *id = post_to("once@example.org");
+    WAIT_FOR(is_in(id, QUEUE_DEFERRED));
+    assert_int_equal(act(QUEUE_ACT_HOLD, id, QUEUE_ACTIVE), 0);
+    assert_int_equal(act(QUEUE_ACT_HOLD, id, QUEUE_DEFERRED), 1);
+    assert_int_equal(act(QUEUE_ACT_HOLD, id, QUEUE_ANY), 0);
+    assert_true(is_in(id, QUEUE_HOLD));
+    assert_int_equal(act(QUEUE_ACT_RELEASE, id, QUEUE_ANY), 1);
+    WAIT_FOR(gone(id));
+    assert_int_equal(act(QUEUE_ACT_RELEASE, id, QUEUE_ANY), 0);
+    assert_int_equal(act(QUEUE_ACT_REMOVE, "not an id", QUEUE_ANY), 0);
+    assert_true(queue_down(5000));
+}
+
+static bool delivering(const char *nexthop)
+{
+    return site_seen("smtp", nexthop).busy > 0;
+}
+
+static void hold_of_mail_in_delivery(void **state)
+{
+    (void)state;
+    static const char *const rcpts[] = {"gate@a.org", "defer@b.org"};
+    struct posting p = {.rcpts = rcpts, .rcpt_count = 2};
+    queue_up();
+    post(&p);
+    WAIT_FOR(delivering("a.org"));
+    WAIT_FOR(seen(&world.deferred) == 1);
+    assert_int_equal(act(QUEUE_ACT_HOLD, p.id, QUEUE_ACTIVE), 1);
+    assert_true(is_in(p.id, QUEUE_HOLD));
+    world.gate_open = true;
+    WAIT_FOR(idle());
+    assert_int_equal(seen(&world.sent), 1);
+    assert_int_equal(lookup(p.id).rcpts, 1);
+    assert_true(is_in(p.id, QUEUE_HOLD));
+    assert_true(queue_down(5000));
+    queue_up();
+    assert_true(is_in(p.id, QUEUE_HOLD));
+    assert_int_equal(seen(&world.deferred), 1);
+    assert_int_equal(act(QUEUE_ACT_RELEASE, p.id, QUEUE_ANY), 1);
+    WAIT_FOR(seen(&world.deferred) >= 2);
+    assert_true(queue_down(5000));
+}
+
+static void released_before_its_attempt_has_ended(void **state)
+{
+    (void)state;
+    world.so.minimal_backoff_s = world.so.maximal_backoff_s = 10000;
+    static const char *const rcpts[] = {"gate@a.org", "once@b.org"};
+    struct posting p = {.rcpts = rcpts, .rcpt_count = 2};
+    queue_up();
+    post(&p);
+    WAIT_FOR(delivering("a.org") && seen(&world.deferred) == 1);
+    assert_int_equal(act(QUEUE_ACT_HOLD, p.id, QUEUE_ANY), 1);
+    assert_int_equal(act(QUEUE_ACT_RELEASE, p.id, QUEUE_ANY), 1);
+    world.gate_open = true;
+    WAIT_FOR(gone(p.id)); /* at once, and not after its backoff */
+    assert_int_equal(seen(&world.sent), 2);
+    assert_true(queue_down(5000));
+}
+
+static void removal_of_mail_in_delivery(void **state)
+{
+    (void)state;
+    static const char *const rcpts[] = {"gate@a.org", "ok-1@a.org", "defer@b.org"};
+    struct posting p = {.rcpts = rcpts, .rcpt_count = 3};
+    world.transports[0].recipient_limit = 1;
+    world.transports[0].concurrency_limit = 1;
+    queue_up();
+    post(&p);
+    WAIT_FOR(delivering("a.org"));
+    assert_int_equal(act(QUEUE_ACT_REMOVE, p.id, QUEUE_ANY), 1);
+    assert_true(gone(p.id));
+    assert_int_equal(act(QUEUE_ACT_REMOVE, p.id, QUEUE_ANY), 0);
+    world.gate_open = true;
+    WAIT_FOR(idle());
+    assert_true(gone(p.id));
+    assert_true(queue_down(5000));
+    queue_up();
+    assert_int_equal(list_count(), 0);
+    assert_true(queue_down(5000));
+}
+
+static void removal_of_all_in_one_queue(void **state)
+{
+    (void)state;
+    const char *rcpt = "ok@example.org";
+    struct posting held = {.rcpts = &rcpt, .rcpt_count = 1, .flags = ENV_HOLD};
+    world.so.minimal_backoff_s = world.so.maximal_backoff_s = 10000;
+    queue_up();
+    post(&held);
+    for (int i = 0; i < 5; i++)
+        (void)post_to("defer@example.org");
+    const char *active = post_to("gate@example.net");
+    WAIT_FOR(seen(&world.deferred) == 5 && delivering("example.net"));
+    WAIT_FOR(queue_counts(world.q).deferred == 5);
+    assert_int_equal(list_count(), 7);
+    assert_int_equal(act(QUEUE_ACT_REMOVE, "", QUEUE_DEFERRED), 5);
+    assert_int_equal(list_count(), 2);
+    assert_true(is_in(held.id, QUEUE_HOLD));
+    assert_true(is_in(active, QUEUE_ACTIVE));
+    assert_int_equal(act(QUEUE_ACT_REMOVE, "", QUEUE_ANY), 2);
+    assert_int_equal(list_count(), 0);
+    world.gate_open = true;
+    WAIT_FOR(idle());
+    assert_true(queue_down(5000));
+    queue_up();
+    assert_int_equal(list_count(), 0);
+    assert_int_equal(queue_counts(world.q).hold, 0);
+    assert_true(queue_down(5000));
+}
+
+static void requeue_resolves_anew(void **state)
+{
+    (void)state;
+    const char *rcpt = "ok@example.org";
+    struct posting held = {.rcpts = &rcpt, .rcpt_count = 1, .flags = ENV_HOLD};
+    world.so.minimal_backoff_s = world.so.maximal_backoff_s = 10000;
+    world.transports[0].concurrency_limit = 1;
+    queue_up();
+    const char *deferred = post_to("once@a.org");
+    WAIT_FOR(is_in(deferred, QUEUE_DEFERRED));
+    uint64_t before = seen(&world.resolved);
+    assert_int_equal(act(QUEUE_ACT_REQUEUE, deferred, QUEUE_ANY), 1);
+    WAIT_FOR(gone(deferred));
+    assert_int_equal(seen(&world.resolved), before + 1);
+    post(&held);
+    assert_int_equal(act(QUEUE_ACT_REQUEUE, held.id, QUEUE_ANY), 1);
+    WAIT_FOR(gone(held.id));
+    /* What waits behind a busy destination comes back through the resolver, too. */
+    (void)post_to("gate-1@b.org");
+    WAIT_FOR(delivering("b.org"));
+    const char *active = post_to("ok@b.org");
+    WAIT_FOR(is_in(active, QUEUE_ACTIVE));
+    before = seen(&world.resolved);
+    assert_int_equal(act(QUEUE_ACT_REQUEUE, active, QUEUE_ANY), 1);
+    WAIT_FOR(seen(&world.resolved) == before + 1);
+    world.gate_open = true;
+    WAIT_FOR(list_count() == 0);
+    assert_true(queue_down(5000));
+}
+
+static void forced_expiry_of_deferred_mail_tells_why_it_waited(void **state)
+{
+    char text[120];
+    (void)state;
+    world.so.minimal_backoff_s = world.so.maximal_backoff_s = 10000;
+    queue_up();
+    const char *id = post_to("once@a.org");
+    WAIT_FOR(is_in(id, QUEUE_DEFERRED));
+    assert_int_equal(act(QUEUE_ACT_EXPIRE, id, QUEUE_ANY), 1);
+    WAIT_FOR(gone(id));
+    assert_int_equal(seen(&world.sent), 0); /* not even tried */
+    assert_int_equal(notices_seen(), 1);
+    assert_true(world.notices[0].expired);
+    assert_string_equal(world.notices[0].text, "greylisted");
+    snprintf(text, sizeof text, "%s: from=<sender@example.com>, status=force-expired, returned", id);
+    WAIT_FOR(logged(text) == 1);
+    assert_true(queue_down(5000));
+}
+
+static void forced_expiry_of_held_mail_waits_for_its_release(void **state)
+{
+    (void)state;
+    const char *rcpt = "ok@example.org";
+    struct posting held = {.rcpts = &rcpt, .rcpt_count = 1, .flags = ENV_HOLD};
+    queue_up();
+    post(&held);
+    assert_int_equal(act(QUEUE_ACT_EXPIRE, held.id, QUEUE_ANY), 1);
+    WAIT_FOR(idle());
+    assert_true(is_in(held.id, QUEUE_HOLD));
+    assert_int_equal(act(QUEUE_ACT_RELEASE, held.id, QUEUE_ANY), 1);
+    WAIT_FOR(gone(held.id));
+    assert_int_equal(seen(&world.sent), 0);
+    assert_int_equal(notices_seen(), 1);
+    assert_string_equal(world.notices[0].status, "4.7.0");
+    assert_string_equal(world.notices[0].text, "message is administratively expired");
+    assert_true(queue_down(5000));
+}
+
+static void forced_expiry_of_mail_in_delivery(void **state)
+{
+    (void)state;
+    static const char *const rcpts[] = {"gate@a.org", "defer@b.org"};
+    struct posting p = {.rcpts = rcpts, .rcpt_count = 2};
+    queue_up();
+    post(&p);
+    WAIT_FOR(delivering("a.org") && seen(&world.deferred) == 1);
+    assert_int_equal(act(QUEUE_ACT_EXPIRE, p.id, QUEUE_ANY), 1);
+    world.gate_open = true;
+    WAIT_FOR(gone(p.id));
+    assert_int_equal(notices_seen(), 1);
+    assert_int_equal(world.notices[0].rcpts, 1);
+    assert_string_equal(world.notices[0].address, "defer@b.org");
+    assert_true(queue_down(5000));
+}
+
+static void flushes(void **state)
+{
+    (void)state;
+    world.so.minimal_backoff_s = world.so.maximal_backoff_s = 10000;
+    queue_up();
+    static char ids[3][QUEUE_ID_MAX];
+    static const char *const to[] = {"once@a.org", "once@b.org", "once@c.org"};
+    for (int i = 0; i < 3; i++) {
+        memcpy(ids[i], post_to(to[i]), QUEUE_ID_MAX);
+        WAIT_FOR(is_in(ids[i], QUEUE_DEFERRED));
+    }
+    assert_false(flush("3EDA640AEC", ""));
+    assert_true(flush(ids[0], ""));
+    WAIT_FOR(gone(ids[0]));
+    assert_true(flush("", "B.org"));
+    WAIT_FOR(gone(ids[1]));
+    assert_true(is_in(ids[2], QUEUE_DEFERRED));
+    assert_true(flush("", ""));
+    WAIT_FOR(gone(ids[2]));
+    assert_true(queue_down(5000));
+}
+
+static void deferred_transports_wait_for_a_flush(void **state)
+{
+    (void)state;
+    transport_add("later");
+    world.so.defer_transports = "uucp, later";
+    queue_up();
+    const char *id = post_to("ok@later.org");
+    const char *other = post_to("ok@example.org");
+    WAIT_FOR(gone(other));
+    WAIT_FOR(seen(&world.deferred) >= 2); /* its retries change nothing */
+    struct lookup l = lookup(id);
+    assert_true(l.found);
+    assert_string_equal(l.status, "4.3.2");
+    assert_string_equal(l.text, "deferred transport");
+    WAIT_FOR(flush("", "") && gone(id));
+    assert_true(queue_down(5000));
+}
+
+static void lists_in_order_and_in_slices(void **state)
+{
+    (void)state;
+    char ids[20][QUEUE_ID_MAX];
+    queue_up();
+    for (int i = 0; i < 20; i++)
+        memcpy(ids[i], post_to(i % 2 ? "defer@a.org" : "gate@b.org"), QUEUE_ID_MAX);
+    WAIT_FOR(seen(&world.deferred) >= 10);
+    struct listing l = {.max = 3};
+    there(world.workers[0], list_main_of_test, &l);
+    assert_int_equal(l.count, 20);
+    for (int i = 0; i < 20; i++) {
+        assert_string_equal(l.ids[i], ids[i]);
+        assert_true(i % 2 || l.queues[i] == QUEUE_ACTIVE);
+    }
+    world.gate_open = true;
+    WAIT_FOR(list_count() == 10);
+    assert_true(queue_down(5000));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        QUEUE_TEST(hold_at_intake_until_released),
+        QUEUE_TEST(hold_and_release_of_deferred_mail),
+        QUEUE_TEST(hold_of_mail_in_delivery),
+        QUEUE_TEST(released_before_its_attempt_has_ended),
+        QUEUE_TEST(removal_of_mail_in_delivery),
+        QUEUE_TEST(removal_of_all_in_one_queue),
+        QUEUE_TEST(requeue_resolves_anew),
+        QUEUE_TEST(forced_expiry_of_deferred_mail_tells_why_it_waited),
+        QUEUE_TEST(forced_expiry_of_held_mail_waits_for_its_release),
+        QUEUE_TEST(forced_expiry_of_mail_in_delivery),
+        QUEUE_TEST(flushes),
+        QUEUE_TEST(deferred_transports_wait_for_a_flush),
+        QUEUE_TEST(lists_in_order_and_in_slices),
+    };
+    return cmocka_run_group_tests(tests, log_setup, log_teardown);
+}
