@@ -145,7 +145,7 @@ static void test_nul_and_size(void **state)
     /* Postfix logged size=306 for nine lines that have 297 bytes with LF: two bytes a short record,
      * three from 128 on, and long lines are several records. */
     c = begin(0);
-    char line[5000];
+    static char line[5000];
     memset(line, 'x', sizeof line);
     cleanup_line(c, STR(""), true);
     cleanup_line(c, str_make(line, 127), true);
