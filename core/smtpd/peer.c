@@ -5,6 +5,31 @@
 
 static const struct str unknown = {"unknown", sizeof "unknown" - 1};
 
+/* hosts(5) goes before the DNS, as getnameinfo(3) has it: no question leaves the process for it. */
+static bool in_hosts_file(struct smtpd *s)
+{
+    const char *name;
+    struct addr *list;
+    size_t n;
+    struct err *e = dns_hosts_name(s->cmd, &s->client, &name);
+
+    if (e || !name || !address_domain_valid(str_of(name)))
+        return false;
+    e = dns_hosts_file(s->cmd, name, &list, &n);
+    if (e)
+        return false;
+    s->reverse_name = arena_str(s->arena, str_of(name));
+    s->reverse_status = DNS_FOUND;
+    for (size_t i = 0; i < n; i++) {
+        if (!addr_eq_host(&list[i], &s->client))
+            continue;
+        s->name = s->reverse_name;
+        s->name_status = DNS_FOUND;
+        return true;
+    }
+    return false;
+}
+
 /* Does the name lead back to the address? Its own words for the log when it does not. */
 static enum dns_status confirm(struct smtpd *s, const char *name)
 {
@@ -28,6 +53,8 @@ static void look_up(struct smtpd *s)
 {
     struct dns_answer answer;
 
+    if (in_hosts_file(s))
+        return;
     dns_reverse(s->cmd, &s->client, smtpd_deadline(s), &answer);
     s->name_status = s->reverse_status = answer.status;
     if (answer.status != DNS_FOUND || answer.count == 0)

@@ -21,6 +21,7 @@ struct err *dns_start(const struct dns_options *options)
 void dns_stop(void)
 {
     dns_thread_stop();
+    dns_hosts_forget();
 }
 
 /* True: it arrived. False: the resolver owns q now. */

@@ -55,5 +55,6 @@ struct err *dns_hosts_file(struct arena *a, const char *name, struct addr **out,
 /* The first name of that address in it; NULL when there is none. */
 struct err *dns_hosts_name(struct arena *a, const struct addr *addr, const char **out) MUST_USE;
 struct err *dns_hosts_path(const char *path) MUST_USE; /* dns_start does this */
+void dns_hosts_forget(void); /* the copy kept in memory; dns_stop does this */
 
 #endif
