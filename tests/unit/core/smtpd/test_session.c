@@ -168,7 +168,7 @@ static void reader(void *arg)
     assert_non_null(fiber_spawn("server", server, p));
     assert_non_null(fiber_spawn("client", client, p));
     for (;;) {
-        char bytes[4096];
+        char bytes[2048];
         struct err *e = io_recv(p->fds[0], bytes, sizeof bytes, clock_in_s(20), &n);
         if (e || n == 0)
             break;
