@@ -49,10 +49,8 @@ static void on_worker(struct mbox_msg *msg)
 {
     struct request *r = CONTAINER(msg, struct request, mbox);
     CHECK_MAGIC(r, REQUEST_MAGIC);
-    if (fiber_spawn("deliver", agent_main, r))
-        return;
-    log_warning("qmgr", "%s: too many sessions on this worker: delivery is put off", r->msg->id);
-    request_done(r);
+    if (!fiber_spawn("deliver", agent_main, r))
+        worker_spawn(worker_self(), "deliver", agent_main, r); /* waits until a session has ended */
 }
 
 static void answer_on_worker(struct mbox_msg *msg)

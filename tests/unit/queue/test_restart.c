@@ -70,8 +70,10 @@ static void mail_committed_while_draining_is_found_later(void **state)
 static void copy_folder(const char *from, const char *to)
 {
     char cmd[300];
-    snprintf(cmd, sizeof cmd, "mkdir -p '%s' && cp -a '%s/.' '%s/'", to, from, to);
-    MUST(system(cmd) == 0);
+    /* Files that were renamed meanwhile (spares) are missed, as a crash between would have. */
+    snprintf(cmd, sizeof cmd, "mkdir -p '%s' && cp -a '%s/.' '%s/' 2>/dev/null", to, from, to);
+    int rc = system(cmd);
+    MUST(WIFEXITED(rc) && WEXITSTATUS(rc) <= 1);
 }
 
 enum { CRASH_MAIL = 300 };
