@@ -97,6 +97,10 @@ void context_init_stack(struct context *c, void *stack_base, size_t stack_size,
 
 void context_fini_stack(struct context *c)
 {
+#ifdef ANNOUNCE_ASAN
+    /* Once unmapped, the addresses may become a ring, whose memory ASan does not see being mapped. */
+    __asan_unpoison_memory_region(c->stack_base, c->stack_size);
+#endif
 #ifdef ANNOUNCE_TSAN
     __tsan_destroy_fiber(c->tsan_fiber);
 #endif
