@@ -87,8 +87,10 @@ static void add_notify(struct buf *out, uint8_t notify)
     static const struct {
         uint8_t bit;
         const char *name;
-    } names[] = {{NOTIFY_NEVER, "NEVER"}, {NOTIFY_SUCCESS, "SUCCESS"},
-                 {NOTIFY_FAILURE, "FAILURE"}, {NOTIFY_DELAY, "DELAY"}};
+    } names[] = {{NOTIFY_NEVER, "NEVER"},
+                 {NOTIFY_SUCCESS, "SUCCESS"},
+                 {NOTIFY_FAILURE, "FAILURE"},
+                 {NOTIFY_DELAY, "DELAY"}};
     const char *before = " NOTIFY=";
     for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
         if (!(notify & names[i].bit))

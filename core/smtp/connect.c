@@ -79,8 +79,8 @@ static struct err *open_socket(const struct service *svc, const struct addr *to,
     return sock_connect(to, NULL, deadline, fd_out);
 }
 
-static struct smtp_session *session_new(const struct service *svc,
-                                        const struct smtp_target *target, int fd)
+static struct smtp_session *session_new(const struct service *svc, const struct smtp_target *target,
+                                        int fd)
 {
     struct arena *arena = arena_new(512, 0);
     struct smtp_session *s = ARENA_NEW(arena, struct smtp_session);

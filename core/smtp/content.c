@@ -3,6 +3,7 @@
 #include "core/smtp/session.h"
 
 #include "core/smtp/wire.h"
+#include "io/base/check.h"
 #include "io/base/log.h"
 
 enum { LINE_STORED_MAX = 998 }; /* what ENV_LONG_LINES counts from */
@@ -49,7 +50,8 @@ static struct err *send_plain(struct sender *d)
         struct err *e = next_piece(d, &piece);
         if (e)
             return e;
-        left -= piece.len < left ? piece.len : left;
+        CHECK(piece.len <= left); /* or the dot would come too early */
+        left -= piece.len;
         if (piece.len > 0)
             end = ends_line(piece) ? STR("") : STR("\r\n");
         if (piece.len == 0 || left == 0) {
@@ -111,8 +113,7 @@ struct err *smtp_content_send(struct smtp_try *t, struct str tail, bool *local_o
         log_info(t->svc->log_tag, "%s: host %s lacks 8BITMIME: 8-bit content is sent as it is",
                  t->r->msg->id, t->s->namaddr);
     size_t limit = (size_t)p->smtp_line_length_limit;
-    bool break_lines =
-        limit > 0 && (limit < LINE_STORED_MAX || (env->flags & ENV_LONG_LINES) != 0);
+    bool break_lines = limit > 0 && (limit < LINE_STORED_MAX || (env->flags & ENV_LONG_LINES) != 0);
     /* A large message to a slow peer: the limit is for each part of it, not for the whole. */
     stream_set_idle(t->s->stream, p->smtp_per_request_deadline ? 0 : p->smtp_data_xfer_timeout);
     if (break_lines || (env->flags & ENV_DOTS) != 0) {

@@ -11,9 +11,9 @@ enum { SITES_MAX = 64 }; /* next hops and fallback relays of one request */
 struct sites {
     struct smtp_try *t;
     struct str list[SITES_MAX];
-    size_t count, primary; /* the first ones are the destination's own */
+    size_t count, primary;    /* the first ones are the destination's own */
     const struct addr *tried; /* this one was just asked; NULL = none */
-    int64_t sessions;      /* of the current site */
+    int64_t sessions;         /* of the current site */
 };
 
 /* Recipients that an earlier server put off try their luck again. */

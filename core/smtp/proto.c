@@ -3,8 +3,8 @@
  *
  *     MAIL RCPT RCPT DATA  ->  replies read in order  ->  content . [QUIT]  ->  one reply
  *
- * Without it, one command at a time. When DATA is refused, or there is nothing to send, RSET ends the
- * transaction; when DATA is taken though no recipient was, a lone dot does. */
+ * Without it, one command at a time. When DATA is refused, or there is nothing to send, RSET ends
+ * the transaction; when DATA is taken though no recipient was, a lone dot does. */
 #include "core/smtp/session.h"
 
 #include "core/deliver/report.h"
@@ -12,7 +12,8 @@
 #include "io/base/codec.h"
 #include "io/base/metric.h"
 
-/* Replies to this many bytes of commands fit into any socket's buffers: nobody waits for the other. */
+/* Replies to this many bytes of commands fit into any socket's buffers: nobody waits for the other.
+ */
 enum { BATCH_BYTES = 8192 };
 
 /* Steps: 0 = MAIL, 1 .. count = RCPT, count + 1 = DATA. */
@@ -109,8 +110,7 @@ static struct err *put_batch(struct dialogue *d)
             smtp_command_mail(&out, t->r->arena, env, &w);
             break;
         case STEP_RCPT:
-            smtp_command_rcpt(&out, t->r->arena, env,
-                              t->r->rcpts[d->rcpts[d->sent - 1]].rcpt, &w);
+            smtp_command_rcpt(&out, t->r->arena, env, t->r->rcpts[d->rcpts[d->sent - 1]].rcpt, &w);
             break;
         case STEP_DATA:
             buf_add(&out, "DATA\r\n", 6);
@@ -189,8 +189,8 @@ static void give_up(struct dialogue *d, const struct err *e)
 static void read_batch(struct dialogue *d)
 {
     while (d->got < d->sent) {
-        struct err *e = smtp_session_reply(d->s, d->t->r->msg->id,
-                                           step_deadline(d, step_of(d, d->got)));
+        struct err *e =
+            smtp_session_reply(d->s, d->t->r->msg->id, step_deadline(d, step_of(d, d->got)));
         if (e || went_stale(d, NULL)) {
             give_up(d, e);
             return;
@@ -228,8 +228,7 @@ static void tell_of_success(struct dialogue *d, struct request_rcpt *rr)
         return;
     rr->told_elsewhere = EHLO_HAS(d->s->features, DSN);
     rr->dsn.mta = arena_str(t->r->arena, str_of(d->s->host));
-    rr->dsn.diagnostic =
-        arena_printf(t->r->arena, "smtp; %s", smtp_reply_flat(t, &d->s->reply));
+    rr->dsn.diagnostic = arena_printf(t->r->arena, "smtp; %s", smtp_reply_flat(t, &d->s->reply));
 }
 
 static void sent(struct dialogue *d)
@@ -260,8 +259,8 @@ static void dot_reply(struct dialogue *d)
                        smtp_reply_flat(d->t, reply));
 }
 
-/* A server may refuse in the middle of the content, say why, and hang up. What it said counts; but a
- * success before the end is none. */
+/* A server may refuse in the middle of the content, say why, and hang up. What it said counts; but
+ * a success before the end is none. */
 static void lost_in_content(struct dialogue *d, const struct err *sending)
 {
     bool timed_out = sending->kind == ERR_TIMEOUT || sending->kind == ERR_CANCELED;
@@ -302,7 +301,8 @@ static void send_content(struct dialogue *d, struct str tail)
         dot_reply(d);
 }
 
-/* All recipients have their answer: the connection is to be made ready for the next message, or not. */
+/* All recipients have their answer: the connection is to be made ready for the next message, or
+ * not. */
 static void end_empty(struct dialogue *d, struct str command, int64_t timeout_s)
 {
     struct smtp_session *s = d->s;
@@ -322,8 +322,8 @@ static void finish(struct dialogue *d)
     struct smtp_session *s = d->s;
     const struct params *p = s->svc->params;
     bool wanted = smtp_reuse_wanted(s);
-    /* QUIT rides along with the last command where the server can take two at once. Postfix sends it
-     * so after the dot to any server. */
+    /* QUIT rides along with the last command where the server can take two at once. Postfix sends
+     * it so after the dot to any server. */
     s->keep = wanted;
     s->quit_sent = !wanted && (d->data_go || d->pipelining);
     if (d->data_go && d->accepted > 0)

@@ -16,7 +16,8 @@ bool smtp_reuse_wanted(const struct smtp_session *s)
 }
 
 /* Most destinations get one message and then none for long: their connection waits an eighth of
- * smtp_connection_cache_time_limit. Each message that did come doubles the trust, up to the whole. */
+ * smtp_connection_cache_time_limit. Each message that did come doubles the trust, up to the whole.
+ */
 static int64_t patience_ns(const struct smtp_session *s)
 {
     int64_t limit = s->svc->params->smtp_connection_cache_time_limit * NS_PER_S;

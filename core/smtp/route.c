@@ -156,8 +156,7 @@ static void loops(struct finder *f)
 {
     f->route->count = 0;
     f->route->loops = true;
-    why(f, "5.4.6",
-        arena_printf(f->arena, "mail for %s loops back to myself", f->site->host).ptr);
+    why(f, "5.4.6", arena_printf(f->arena, "mail for %s loops back to myself", f->site->host).ptr);
 }
 
 /* Ourselves on another port are somebody else. */
@@ -173,8 +172,7 @@ static void find_host(struct finder *f)
     add_host(f, f->site->host, 0);
     for (size_t i = 0; may_be_self(f) && i < r->count; i++) {
         bool self;
-        (void)smtp_targets_cut_own(&r->targets[i], 1, snap->own_addrs, snap->own_addr_count,
-                                   &self);
+        (void)smtp_targets_cut_own(&r->targets[i], 1, snap->own_addrs, snap->own_addr_count, &self);
         if (self) {
             loops(f);
             return;
@@ -189,8 +187,8 @@ static void cut_own(struct finder *f, uint16_t best_listed)
     struct smtp_route *r = f->route;
     const struct snapshot *snap = f->svc->snapshot;
     uint16_t best_found = r->targets[0].preference;
-    r->count = smtp_targets_cut_own(r->targets, r->count, snap->own_addrs, snap->own_addr_count,
-                                    &r->self);
+    r->count =
+        smtp_targets_cut_own(r->targets, r->count, snap->own_addrs, snap->own_addr_count, &r->self);
     if (r->count > 0)
         return;
     if (best_listed == best_found) {
@@ -214,8 +212,7 @@ static void find_mx(struct finder *f, const struct dns_answer *answer)
         add_host(f, mx->name, mx->preference);
     }
     if (r->count == 0) {
-        log_warning(f->svc->log_tag, "no MX host for %s has a valid address record",
-                    f->site->host);
+        log_warning(f->svc->log_tag, "no MX host for %s has a valid address record", f->site->host);
         if (f->params->smtp_defer_if_no_mx_address_found && r->status[0] == '5')
             r->status[0] = '4';
         return;

@@ -143,8 +143,8 @@ static struct err *ask(struct smtp_try *t, const char *verb)
 static bool greet(struct smtp_try *t)
 {
     struct smtp_session *s = t->s;
-    struct err *e = smtp_session_reply(s, t->r->msg->id,
-                                       smtp_deadline(s->svc->params->smtp_helo_timeout));
+    struct err *e =
+        smtp_session_reply(s, t->r->msg->id, smtp_deadline(s->svc->params->smtp_helo_timeout));
     if (e) {
         smtp_stream_fail(t, e, "receiving the initial server greeting");
         return false;

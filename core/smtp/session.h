@@ -1,4 +1,5 @@
-/* session: one connection to a next hop, and one delivery over it: what the files of this room share.
+/* session: one connection to a next hop, and one delivery over it: what the files of this room
+ * share.
  *
  *   route     next hop -> addresses in the order in which to try them
  *   connect   address -> connection
@@ -22,23 +23,23 @@
 struct smtp_session {
     const struct service *svc;
     struct stream *stream;
-    struct arena *arena;      /* lives as long as the session */
+    struct arena *arena; /* lives as long as the session */
     struct addr addr;
-    const char *host;         /* "mx.example.com" */
-    const char *namaddr;      /* "mx.example.com[192.0.2.1]" */
-    const char *relay;        /* with ":25" */
-    bool best_mx;             /* of the lowest preference in its list */
-    bool loop_detect;         /* on the usual port: may be ourselves */
-    bool only;                /* there was nobody else to try for its next hop */
-    unsigned features;        /* EHLO_BIT_* of what the server offers */
+    const char *host;    /* "mx.example.com" */
+    const char *namaddr; /* "mx.example.com[192.0.2.1]" */
+    const char *relay;   /* with ":25" */
+    bool best_mx;        /* of the lowest preference in its list */
+    bool loop_detect;    /* on the usual port: may be ourselves */
+    bool only;           /* there was nobody else to try for its next hop */
+    unsigned features;   /* EHLO_BIT_* of what the server offers */
     bool esmtp;
-    uint64_t size_limit;      /* SIZE; 0 = none said */
+    uint64_t size_limit; /* SIZE; 0 = none said */
     int64_t opened_ns;
-    unsigned uses;            /* messages begun on it */
-    bool keep;                /* may carry a further message */
-    bool dead;                /* nothing more can be said on it */
+    unsigned uses; /* messages begun on it */
+    bool keep;     /* may carry a further message */
+    bool dead;     /* nothing more can be said on it */
     bool quit_sent;
-    struct smtp_reply reply;  /* the last one */
+    struct smtp_reply reply; /* the last one */
 };
 
 /* Why recipients are not delivered: the latest failure. */
@@ -77,14 +78,16 @@ struct smtp_session *smtp_connect(struct smtp_try *t, const struct smtp_target *
 /* Greeting and EHLO. False: the failure was dealt with (trouble.c). */
 bool smtp_session_begin(struct smtp_try *t);
 /* Reads one reply into s->reply. */
-struct err *smtp_session_reply(struct smtp_session *s, const char *id, int64_t deadline_ns) MUST_USE;
+struct err *smtp_session_reply(struct smtp_session *s, const char *id,
+                               int64_t deadline_ns) MUST_USE;
 /* QUIT if it can still be said; closes and frees. NULL is fine. */
 void smtp_session_end(struct smtp_session *s);
 int64_t smtp_deadline(int64_t timeout_s);
 
 /* --- proto.c. Yields. */
-/* MAIL to dot for all recipients that are SMTP_RCPT_TRY. Each is reported, or kept for the next server; or
- * t->stale is set and nothing happened. s->keep is false afterwards when the connection cannot go on. */
+/* MAIL to dot for all recipients that are SMTP_RCPT_TRY. Each is reported, or kept for the next
+ * server; or t->stale is set and nothing happened. s->keep is false afterwards when the connection
+ * cannot go on. */
 void smtp_transfer(struct smtp_try *t);
 
 /* --- content.c. Yields. */
@@ -96,14 +99,15 @@ struct err *smtp_content_send(struct smtp_try *t, struct str tail, bool *local_o
 struct err *smtp_content_header_8bit(struct smtp_try *t, bool *out) MUST_USE;
 
 /* --- reuse.c */
-/* May a further message go over this connection? Asked before the dot, where QUIT rides along if not. */
+/* May a further message go over this connection? Asked before the dot, where QUIT rides along if
+ * not. */
 bool smtp_reuse_wanted(const struct smtp_session *s);
 /* Hands r back; the next request, or NULL. Yields. */
 struct request *smtp_reuse_next(struct smtp_session *s, struct request *r);
 
 /* --- trouble.c: each sets t->why and does what follows from it. */
-/* The server, or the way to it, is no good: all recipients; the site is throttled. reply NULL: status says it.
- * mta NULL: our own finding. */
+/* The server, or the way to it, is no good: all recipients; the site is throttled. reply NULL:
+ * status says it. mta NULL: our own finding. */
 void smtp_site_fail(struct smtp_try *t, const char *mta, const char *status,
                     const struct smtp_reply *reply, const char *fmt, ...) PRINTF(5, 6);
 /* This message is refused: all recipients; the site is fine. */

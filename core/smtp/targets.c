@@ -19,8 +19,8 @@ static bool port_number(struct str text, uint16_t *out)
     static const struct {
         const char *name;
         uint16_t port;
-    } known[] = {{"smtp", 25}, {"lmtp", 24}, {"submission", 587}, {"submissions", 465},
-                 {"smtps", 465}, {"qmqp", 628}};
+    } known[] = {{"smtp", 25},         {"lmtp", 24},   {"submission", 587},
+                 {"submissions", 465}, {"smtps", 465}, {"qmqp", 628}};
     for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++) {
         if (str_eq_nocase(text, str_of(known[i].name))) {
             *out = known[i].port;

@@ -1,6 +1,6 @@
-/* trouble: what a failure means. A temporary one is for the next server while there is one; then, or
- * when it is permanent, the recipients are reported. Trouble of the site, as against this message's,
- * throttles its destination (request.dest_dead). */
+/* trouble: what a failure means. A temporary one is for the next server while there is one; then,
+ * or when it is permanent, the recipients are reported. Trouble of the site, as against this
+ * message's, throttles its destination (request.dest_dead). */
 #include "core/smtp/session.h"
 
 #include "core/deliver/report.h"

@@ -1,5 +1,6 @@
-/* wire: content on its way out when it may not go as it lies: a dot before each leading dot (RFC 5321
- * §4.5.2), lines longer than smtp_line_length_limit broken by CRLF and a blank as Postfix breaks them. Pure. */
+/* wire: content on its way out when it may not go as it lies: a dot before each leading dot (RFC
+ * 5321 §4.5.2), lines longer than smtp_line_length_limit broken by CRLF and a blank as Postfix
+ * breaks them. Pure. */
 #ifndef CORE_SMTP_WIRE_H
 #define CORE_SMTP_WIRE_H
 

@@ -1,5 +1,5 @@
-/* Dialogues: messages from a real queue in a private folder, over loopback, to servers that follow a script.
- * Compared are what the servers were told and what the log says. */
+/* Dialogues: messages from a real queue in a private folder, over loopback, to servers that follow
+ * a script. Compared are what the servers were told and what the log says. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -33,14 +33,14 @@
 
 static struct params params;
 static struct snapshot snapshot = {.params = &params};
-static struct service service = {.snapshot = &snapshot, .params = &params, .name = "smtp",
-                                 .type = "unix", .log_tag = "smtp"};
+static struct service service = {
+    .snapshot = &snapshot, .params = &params, .name = "smtp", .type = "unix", .log_tag = "smtp"};
 
 static void defaults(void)
 {
     memset(&params, 0, sizeof params);
     params.myhostname = params.smtp_helo_name = "client.example";
-    params.relayhost = params.smtp_fallback_relay = params.fallback_relay = "";
+    params.relayhost = params.smtp_fallback_relay = "";
     params.inet_protocols = "all";
     params.smtp_tcp_port = "smtp";
     params.smtp_host_lookup = "dns";
@@ -86,6 +86,7 @@ static struct server servers[2];
 static struct buf heard;    /* what all servers were told */
 static struct buf received; /* content */
 static size_t peers_open;
+static char last_peer[ADDR_TEXT_MAX];
 
 static bool answer(struct peer *p, const char *text, const char *usual)
 {
@@ -141,8 +142,9 @@ static bool obey(struct peer *p, struct str line)
     /* '+': more came with it */
     buf_add_c(&heard, stream_pending(p->stream) ? "+" : " ");
     if (str_eq(verb, STR("EHLO")))
-        return answer(p, s->ehlo, s->no_pipelining ? "250 server.example"
-                                                   : "250-server.example\r\n250 PIPELINING");
+        return answer(p, s->ehlo,
+                      s->no_pipelining ? "250 server.example"
+                                       : "250-server.example\r\n250 PIPELINING");
     if (str_eq(verb, STR("MAIL")))
         return answer(p, s->mail, "250 2.1.0 Ok");
     if (str_eq(verb, STR("RCPT")))
@@ -180,6 +182,9 @@ static void accept_all(void *arg)
             return;
         struct peer *p = calloc(1, sizeof *p);
         size_t n = srv->sessions++;
+        struct addr peer;
+        OK(sock_peer(fd, &peer));
+        addr_text(&peer, last_peer);
         p->script = &srv->scripts[n < srv->script_count ? n : srv->script_count - 1];
         p->stream = stream_new(fd);
         p->rcpt_left = p->script->rcpt;
@@ -200,95 +205,165 @@ static void server_open(struct server *srv)
 /* --- one test */
 struct row {
     const char *name;
-    struct script first[3]; /* of the first server, one a session */
-    struct script second;   /* of the other one */
-    const char *nexthop;    /* A, B: the servers; X: nobody listens. NULL = A */
-    unsigned rcpts, messages; /* 0 = 1 */
-    unsigned pause_ms;      /* between messages */
-    unsigned flags;         /* ENV_* */
+    struct script first[3];            /* of the first server, one a session */
+    struct script second;              /* of the other one */
+    const char *nexthop;               /* A, B: the servers; X: nobody listens. NULL = A */
+    unsigned rcpts, messages;          /* 0 = 1 */
+    unsigned pause_ms;                 /* between messages */
+    unsigned flags;                    /* ENV_* */
     const char *content, *content_out; /* NULL = any */
     bool no_reuse;
-    const char *heard;      /* NULL = any */
-    const char *log[4];     /* each must be in the log */
+    const char *bind, *from; /* smtp_bind_address, and where the connection came from */
+    const char *heard;       /* NULL = any */
+    const char *log[4];      /* each must be in the log */
     const char *not_log;
 };
 
 static const struct row rows[] = {
-    {.name = "pipelined: envelope in one write, dot and QUIT in another", .no_reuse = true,
+    {.name = "pipelined: envelope in one write, dot and QUIT in another",
+     .no_reuse = true,
      .heard = "EHLO MAIL+RCPT+DATA . QUIT / ",
-     .log = {"to=<r0@x.example>, relay=127.0.0.1[127.0.0.1]:A, ", "dsn=2.0.0, status=sent (250 2.0.0 Ok)"}},
-    {.name = "without PIPELINING one command at a time", .first = {{.no_pipelining = true}},
-     .no_reuse = true, .heard = "EHLO MAIL RCPT DATA . QUIT / ", .log = {"status=sent"}},
-    {.name = "three messages on one connection", .messages = 3,
+     .log = {"to=<r0@x.example>, relay=127.0.0.1[127.0.0.1]:A, ",
+             "dsn=2.0.0, status=sent (250 2.0.0 Ok)"}},
+    {.name = "without PIPELINING one command at a time",
+     .first = {{.no_pipelining = true}},
+     .no_reuse = true,
+     .heard = "EHLO MAIL RCPT DATA . QUIT / ",
+     .log = {"status=sent"}},
+    {.name = "three messages on one connection",
+     .messages = 3,
      .heard = "EHLO MAIL+RCPT+DATA . MAIL+RCPT+DATA . MAIL+RCPT+DATA . QUIT / ",
      .log = {"conn_use=2, ", "conn_use=3, "}},
     {.name = "the idle connection is closed: the next message takes a new one",
-     .first = {{.last_words = ""}, {0}}, .messages = 2, .pause_ms = 60,
-     .heard = "EHLO MAIL+RCPT+DATA . / EHLO MAIL+RCPT+DATA . QUIT / ", .log = {"status=sent"},
+     .first = {{.last_words = ""}, {0}},
+     .messages = 2,
+     .pause_ms = 60,
+     .heard = "EHLO MAIL+RCPT+DATA . / EHLO MAIL+RCPT+DATA . QUIT / ",
+     .log = {"status=sent"},
      .not_log = "deferred"},
     {.name = "the idle connection says 421: the next message takes a new one",
-     .first = {{.last_words = "421 4.4.2 idle"}, {0}}, .messages = 2, .pause_ms = 60,
-     .heard = "EHLO MAIL+RCPT+DATA . / EHLO MAIL+RCPT+DATA . QUIT / ", .log = {"status=sent"},
+     .first = {{.last_words = "421 4.4.2 idle"}, {0}},
+     .messages = 2,
+     .pause_ms = 60,
+     .heard = "EHLO MAIL+RCPT+DATA . / EHLO MAIL+RCPT+DATA . QUIT / ",
+     .log = {"status=sent"},
      .not_log = "deferred"},
-    {.name = "one recipient of three is refused", .rcpts = 3, .no_reuse = true,
+    {.name = "one recipient of three is refused",
+     .rcpts = 3,
+     .no_reuse = true,
      .first = {{.rcpt = "250 Ok|550 5.1.1 unknown|250 Ok"}},
      .heard = "EHLO MAIL+RCPT+RCPT+RCPT+DATA . QUIT / ",
      .log = {"to=<r0@x.example>, relay=127.0.0.1[127.0.0.1]:A, ",
-             "dsn=5.1.1, status=bounced (host 127.0.0.1[127.0.0.1] said: 550 5.1.1 unknown (in reply to RCPT TO command))"}},
-    {.name = "all refused and DATA refused: RSET, and the connection lives", .messages = 2,
+             "dsn=5.1.1, status=bounced (host 127.0.0.1[127.0.0.1] said: 550 5.1.1 unknown (in "
+             "reply to RCPT TO command))"}},
+    {.name = "all refused and DATA refused: RSET, and the connection lives",
+     .messages = 2,
      .first = {{.rcpt = "550 5.1.1 unknown|250 Ok", .data = "554 no valid recipients"}},
      .heard = "EHLO MAIL+RCPT+DATA RSET MAIL+RCPT+DATA RSET QUIT / ",
-     .log = {"dsn=5.1.1, status=bounced", "status=bounced (host 127.0.0.1[127.0.0.1] said: 554 no valid recipients (in reply to DATA command))"}},
-    {.name = "all refused and DATA taken: a lone dot", .no_reuse = true,
-     .first = {{.rcpt = "550 5.1.1 unknown"}}, .content_out = "",
-     .heard = "EHLO MAIL+RCPT+DATA . QUIT / ", .log = {"dsn=5.1.1, status=bounced"}},
-    {.name = "no PIPELINING, all refused: no DATA", .no_reuse = true,
+     .log = {"dsn=5.1.1, status=bounced", "status=bounced (host 127.0.0.1[127.0.0.1] said: 554 no "
+                                          "valid recipients (in reply to DATA command))"}},
+    {.name = "all refused and DATA taken: a lone dot",
+     .no_reuse = true,
+     .first = {{.rcpt = "550 5.1.1 unknown"}},
+     .content_out = "",
+     .heard = "EHLO MAIL+RCPT+DATA . QUIT / ",
+     .log = {"dsn=5.1.1, status=bounced"}},
+    {.name = "no PIPELINING, all refused: no DATA",
+     .no_reuse = true,
      .first = {{.rcpt = "550 5.1.1 unknown", .no_pipelining = true}},
-     .heard = "EHLO MAIL RCPT RSET QUIT / ", .log = {"dsn=5.1.1, status=bounced"}},
-    {.name = "refused at the dot", .first = {{.dot = "554 5.6.0 bad"}}, .no_reuse = true,
-     .log = {"dsn=5.6.0, status=bounced (host 127.0.0.1[127.0.0.1] said: 554 5.6.0 bad (in reply to end of DATA command))"}},
-    {.name = "a 2xx to DATA breaks the protocol", .first = {{.data = "250 Ok"}}, .no_reuse = true,
-     .log = {"dsn=5.5.0, status=bounced (Protocol error: host 127.0.0.1[127.0.0.1] said: 250 Ok (in reply to DATA command))"}},
-    {.name = "nobody listens", .nexthop = "X",
-     .log = {": connect to 127.0.0.1[127.0.0.1]:X: Connection refused",
-             "relay=none, ", "dsn=4.4.1, status=deferred (connect to 127.0.0.1[127.0.0.1]:X: Connection refused)"}},
-    {.name = "nobody listens here, but there", .nexthop = "X, A",
-     .log = {"connect to 127.0.0.1[127.0.0.1]:X: Connection refused", "relay=127.0.0.1[127.0.0.1]:A, "},
+     .heard = "EHLO MAIL RCPT RSET QUIT / ",
+     .log = {"dsn=5.1.1, status=bounced"}},
+    {.name = "refused at the dot",
+     .first = {{.dot = "554 5.6.0 bad"}},
+     .no_reuse = true,
+     .log = {"dsn=5.6.0, status=bounced (host 127.0.0.1[127.0.0.1] said: 554 5.6.0 bad (in reply "
+             "to end of DATA command))"}},
+    {.name = "a 2xx to DATA breaks the protocol",
+     .first = {{.data = "250 Ok"}},
+     .no_reuse = true,
+     .log = {"dsn=5.5.0, status=bounced (Protocol error: host 127.0.0.1[127.0.0.1] said: 250 Ok "
+             "(in reply to DATA command))"}},
+    {.name = "nobody listens",
+     .nexthop = "X",
+     .log = {": connect to 127.0.0.1[127.0.0.1]:X: Connection refused", "relay=none, ",
+             "dsn=4.4.1, status=deferred (connect to 127.0.0.1[127.0.0.1]:X: Connection refused)"}},
+    {.name = "nobody listens here, but there",
+     .nexthop = "X, A",
+     .log = {"connect to 127.0.0.1[127.0.0.1]:X: Connection refused",
+             "relay=127.0.0.1[127.0.0.1]:A, "},
      .not_log = "deferred"},
-    {.name = "a greeting 4xx: the next server", .first = {{.greeting = "450 4.2.0 busy"}},
+    {.name = "a greeting 4xx: the next server",
+     .first = {{.greeting = "450 4.2.0 busy"}},
      .nexthop = "A, B",
-     .log = {": host 127.0.0.1[127.0.0.1] refused to talk to me: 450 4.2.0 busy", "relay=127.0.0.1[127.0.0.1]:B, "},
+     .log = {": host 127.0.0.1[127.0.0.1] refused to talk to me: 450 4.2.0 busy",
+             "relay=127.0.0.1[127.0.0.1]:B, "},
      .not_log = "deferred"},
-    {.name = "a greeting 5xx counts as 4xx", .first = {{.greeting = "554 5.7.1 no"}},
-     .log = {"dsn=4.7.1, status=deferred (host 127.0.0.1[127.0.0.1] refused to talk to me: 554 5.7.1 no)"}},
-    {.name = "one taken here, one put off and taken there", .rcpts = 2, .nexthop = "A, B",
+    {.name = "a greeting 5xx counts as 4xx",
+     .first = {{.greeting = "554 5.7.1 no"}},
+     .log = {"dsn=4.7.1, status=deferred (host 127.0.0.1[127.0.0.1] refused to talk to me: 554 "
+             "5.7.1 no)"}},
+    {.name = "one taken here, one put off and taken there",
+     .rcpts = 2,
+     .nexthop = "A, B",
      .first = {{.rcpt = "250 Ok|450 4.2.0 later"}},
-     .log = {"to=<r0@x.example>, relay=127.0.0.1[127.0.0.1]:A, ", "to=<r1@x.example>, relay=127.0.0.1[127.0.0.1]:B, ",
+     .log = {"to=<r0@x.example>, relay=127.0.0.1[127.0.0.1]:A, ",
+             "to=<r1@x.example>, relay=127.0.0.1[127.0.0.1]:B, ",
              ": host 127.0.0.1[127.0.0.1] said: 450 4.2.0 later (in reply to RCPT TO command)"},
      .not_log = "deferred"},
-    {.name = "EHLO refused, HELO taken", .first = {{.ehlo = "502 no"}}, .no_reuse = true,
-     .heard = "EHLO HELO MAIL RCPT DATA . QUIT / ", .log = {"status=sent"}},
-    {.name = "hangs up at the greeting", .first = {{.greeting = "-"}},
-     .log = {"dsn=4.4.2, status=deferred (lost connection with 127.0.0.1[127.0.0.1] while receiving the initial server greeting)"}},
-    {.name = "hangs up at EHLO", .first = {{.ehlo = "-"}},
-     .log = {"(lost connection with 127.0.0.1[127.0.0.1] while performing the EHLO handshake)"}},
-    {.name = "hangs up at MAIL of a new connection", .first = {{.mail = "-"}},
-     .log = {"(lost connection with 127.0.0.1[127.0.0.1] while sending MAIL FROM)"}},
-    {.name = "hangs up at RCPT", .first = {{.rcpt = "-"}},
-     .log = {"(lost connection with 127.0.0.1[127.0.0.1] while sending RCPT TO)"}},
-    {.name = "hangs up at DATA", .first = {{.data = "-"}},
-     .log = {"(lost connection with 127.0.0.1[127.0.0.1] while sending DATA command)"}},
-    {.name = "hangs up at the dot", .first = {{.dot = "-"}},
-     .log = {"(lost connection with 127.0.0.1[127.0.0.1] while sending end of data -- message may be sent more than once)"}},
-    {.name = "too large for the server", .first = {{.ehlo = "250-x\r\n250 SIZE 10"}},
-     .log = {"dsn=5.3.4, status=bounced (message size 100 exceeds size limit 10 of server 127.0.0.1[127.0.0.1])"}},
-    {.name = "rubbish among the replies", .first = {{.mail = "hello\r\n250 Ok"}},
-     .log = {"non-ESMTP response from 127.0.0.1[127.0.0.1]:A: hello", "status=sent"}},
-    {.name = "dots", .flags = ENV_DOTS, .content = "a: b\r\n\r\n.\r\n..\r\n.c\r\n",
-     .content_out = "a: b\n\n.\n..\n.c\n", .log = {"status=sent"}},
-    {.name = "an unfinished last line", .content = "a: b\r\n\r\nend", .content_out = "a: b\n\nend\n",
+    {.name = "EHLO refused, HELO taken",
+     .first = {{.ehlo = "502 no"}},
+     .no_reuse = true,
+     .heard = "EHLO HELO MAIL RCPT DATA . QUIT / ",
      .log = {"status=sent"}},
-    {.name = "a hundred recipients", .rcpts = 100, .no_reuse = true, .log = {"to=<r99@x.example>", "status=sent"}},
+    {.name = "hangs up at the greeting",
+     .first = {{.greeting = "-"}},
+     .log = {"dsn=4.4.2, status=deferred (lost connection with 127.0.0.1[127.0.0.1] while "
+             "receiving the initial server greeting)"}},
+    {.name = "hangs up at EHLO",
+     .first = {{.ehlo = "-"}},
+     .log = {"(lost connection with 127.0.0.1[127.0.0.1] while performing the EHLO handshake)"}},
+    {.name = "hangs up at MAIL of a new connection",
+     .first = {{.mail = "-"}},
+     .log = {"(lost connection with 127.0.0.1[127.0.0.1] while sending MAIL FROM)"}},
+    {.name = "hangs up at RCPT",
+     .first = {{.rcpt = "-"}},
+     .log = {"(lost connection with 127.0.0.1[127.0.0.1] while sending RCPT TO)"}},
+    {.name = "hangs up at DATA",
+     .first = {{.data = "-"}},
+     .log = {"(lost connection with 127.0.0.1[127.0.0.1] while sending DATA command)"}},
+    {.name = "hangs up at the dot",
+     .first = {{.dot = "-"}},
+     .log = {"(lost connection with 127.0.0.1[127.0.0.1] while sending end of data -- message may "
+             "be sent more than once)"}},
+    {.name = "too large for the server",
+     .first = {{.ehlo = "250-x\r\n250 SIZE 10"}},
+     .log = {"dsn=5.3.4, status=bounced (message size 100 exceeds size limit 10 of server "
+             "127.0.0.1[127.0.0.1])"}},
+    {.name = "rubbish among the replies",
+     .first = {{.mail = "hello\r\n250 Ok"}},
+     .log = {"non-ESMTP response from 127.0.0.1[127.0.0.1]:A: hello", "status=sent"}},
+    {.name = "dots",
+     .flags = ENV_DOTS,
+     .content = "a: b\r\n\r\n.\r\n..\r\n.c\r\n",
+     .content_out = "a: b\n\n.\n..\n.c\n",
+     .log = {"status=sent"}},
+    {.name = "an unfinished last line",
+     .content = "a: b\r\n\r\nend",
+     .content_out = "a: b\n\nend\n",
+     .log = {"status=sent"}},
+    {.name = "from the address that was asked for",
+     .bind = "127.0.0.7",
+     .from = "127.0.0.7",
+     .log = {"status=sent"}},
+    {.name = "an address that is not ours is named, and mail goes out",
+     .bind = "192.0.2.7",
+     .from = "127.0.0.1",
+     .log = {"warning: smtp_connect_addr: bind 192.0.2.7: Cannot assign requested address",
+             "status=sent"}},
+    {.name = "a hundred recipients",
+     .rcpts = 100,
+     .no_reuse = true,
+     .log = {"to=<r99@x.example>", "status=sent"}},
 };
 
 static const struct row *row;
@@ -336,8 +411,12 @@ static void post(struct queue *q)
     struct arena *a = arena_new(0, 0);
     const char *content = row->content ? row->content : "Subject: s\r\n\r\nbody\r\n";
     unsigned n = row->rcpts ? row->rcpts : 1;
-    struct envelope env = {.sender = STR("s@y.example"), .flags = row->flags, .rcpt_count = n,
-                           .arrival_us = clock_wall_us(), .size = strlen(content), .data_size = 100};
+    struct envelope env = {.sender = STR("s@y.example"),
+                           .flags = row->flags,
+                           .rcpt_count = n,
+                           .arrival_us = clock_wall_us(),
+                           .size = strlen(content),
+                           .data_size = 100};
     env.rcpts = arena_zalloc(a, n * sizeof(*env.rcpts));
     for (unsigned i = 0; i < n; i++)
         env.rcpts[i].address = env.rcpts[i].original = arena_printf(a, "r%u@x.example", i);
@@ -370,21 +449,30 @@ static unsigned outcomes(void)
 static void run_fiber(void *arg)
 {
     (void)arg;
-    static const struct sched_transport smtp = {.name = "smtp", .initial_concurrency = 1,
-                                                .concurrency_limit = 1, .recipient_limit = 200,
-                                                .failed_cohort_limit = 5, .negative_feedback = 1,
+    static const struct sched_transport smtp = {.name = "smtp",
+                                                .initial_concurrency = 1,
+                                                .concurrency_limit = 1,
+                                                .recipient_limit = 200,
+                                                .failed_cohort_limit = 5,
+                                                .negative_feedback = 1,
                                                 .positive_feedback = 1};
     static const struct sched_transport fallback = {.unavailable = true, .why = "unavailable"};
-    struct sched_options sched = {.transports = &smtp, .transport_count = 1, .fallback = fallback,
-                                  .message_active_limit = 1000, .recipient_limit = 1000,
-                                  .queue_run_delay_s = 300, .minimal_backoff_s = 300,
-                                  .maximal_backoff_s = 4000, .maximal_lifetime_s = 432000,
-                                  .bounce_lifetime_s = 432000, .transport_retry_s = 60,
+    struct sched_options sched = {.transports = &smtp,
+                                  .transport_count = 1,
+                                  .fallback = fallback,
+                                  .message_active_limit = 1000,
+                                  .recipient_limit = 1000,
+                                  .queue_run_delay_s = 300,
+                                  .minimal_backoff_s = 300,
+                                  .maximal_backoff_s = 4000,
+                                  .maximal_lifetime_s = 432000,
+                                  .bounce_lifetime_s = 432000,
+                                  .transport_retry_s = 60,
                                   .defer_transports = ""};
-    struct queue_options options = {.directory = folder, .segment_bytes = 1 << 20,
-                                    .mark_delay_ms = 1, .sched = &sched};
-    struct queue_hooks hooks = {.resolve = hook_resolve, .deliver = hook_deliver,
-                                .notify = hook_notify};
+    struct queue_options options = {
+        .directory = folder, .segment_bytes = 1 << 20, .mark_delay_ms = 1, .sched = &sched};
+    struct queue_hooks hooks = {
+        .resolve = hook_resolve, .deliver = hook_deliver, .notify = hook_notify};
     struct worker *self = worker_self();
     struct fiber *accepting[2];
     struct queue *q;
@@ -439,6 +527,7 @@ static void run_row(void)
     char cmd[128];
     defaults();
     params.smtp_connection_cache_on_demand = !row->no_reuse;
+    params.smtp_bind_address = row->bind ? row->bind : "";
     buf_reset(&heard);
     buf_reset(&received);
     buf_add_c(&received, "");
@@ -461,6 +550,8 @@ static void run_row(void)
     const char *text = read_log();
     if (row->heard && strcmp(heard.ptr, row->heard) != 0)
         fail_msg("%s: heard \"%s\", log:\n%s", row->name, heard.ptr, text);
+    if (row->from)
+        assert_string_equal(last_peer, row->from);
     if (row->content_out && strcmp(received.ptr, row->content_out) != 0)
         fail_msg("%s: received \"%s\"", row->name, received.ptr);
     for (size_t i = 0; i < 4 && row->log[i]; i++)

@@ -99,7 +99,8 @@ static void test_limits(void **state)
 static void test_random(void **state)
 {
     (void)state;
-    static const char bytes[] = "2450 -.\t\x80\xc3\xa4""1239x";
+    static const char bytes[] = "2450 -.\t\x80\xc3\xa4"
+                                "1239x";
     struct smtp_reply r = {0};
     srand(1);
     for (int i = 0; i < 50000; i++) {
