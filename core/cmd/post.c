@@ -96,6 +96,14 @@ static bool mailbox_line(struct str text)
     return str_starts(text, STR("From "));
 }
 
+/* CRs before the end of a line belong to the end. */
+static struct str without_cr(struct str text)
+{
+    while (text.len > 0 && text.ptr[text.len - 1] == '\r')
+        text.len--;
+    return text;
+}
+
 static void keep(struct message *m, struct str text, bool whole)
 {
     buf_add_u8(&m->lines, whole);
@@ -112,12 +120,16 @@ static struct err *read_lines(const struct snapshot *s, const struct post *p, st
     uint64_t limit = (uint64_t)s->params->message_size_limit;
     input_open(&in);
     while (input_line(&in, &text, &whole, &e)) {
+        if (whole)
+            text = without_cr(text);
         if (!p->keep_dots && starts && whole && str_eq(text, STR(".")))
             break;
-        bool skip = first && starts && whole && mailbox_line(text);
-        first = first && skip;
-        if (skip)
+        if (first && whole && mailbox_line(text))
             continue;
+        /* What looks like more of a header, with none before it, is the body; it must not grow onto ours. */
+        if (first && text.len > 0 && (text.ptr[0] == ' ' || text.ptr[0] == '\t'))
+            keep(m, STR(""), true);
+        first = false;
         if (starts)
             in_head = in_head && head_line(text, m->head.len > 0);
         if (in_head) {

@@ -117,7 +117,7 @@ static void records(struct cat *c, record_each *each, const struct queue_entry *
 {
     static const struct str context = STR("rewrite_context");
     const struct envelope *env = e->env;
-    if (!(env->flags & ENV_LOCAL))
+    if (envelope_attr(env, "log_client_address").len > 0)
         attr(c, each, "log_ident", str_of(e->id));
     if (env->envid.len > 0)
         attr(c, each, "envelope_id", env->envid);
@@ -248,7 +248,7 @@ static int bad_usage(void)
 
 static int cat_all(struct cat *c, const char *dash_c)
 {
-    struct snapshot *s = command_config(dash_c, false);
+    struct snapshot *s = command_config(dash_c);
     if (!s)
         return 1;
     c->snapshot = s;

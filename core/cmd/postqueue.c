@@ -110,11 +110,17 @@ int postqueue_flush_site(const struct snapshot *s, const char *site)
     if (!address_domain_valid(str_of(site)))
         return tell_fatal(POSTQUEUE_FAILED, "Cannot flush mail queue - invalid destination: \"%s\"", site);
     struct arena *a = arena_new(0, 0);
+    struct match_list *domains = NULL;
     bool listed = false;
-    struct err *e = match_list_name(s->lists->fast_flush_domains, a, str_of(site), &listed);
+    struct err *e = match_list_open("fast_flush_domains", s->params->fast_flush_domains, MATCH_DOMAIN_PARENTS,
+                                    &(struct map_options){s->config_dir, s->params->default_database_type},
+                                    &domains);
+    if (!e)
+        e = match_list_name(domains, a, str_of(site), &listed);
     int rc = e ? tell_fatal(POSTQUEUE_FAILED, "%s", e->text) : 0;
     if (!rc && !listed)
         rc = tell_fatal(POSTQUEUE_FAILED, "Flush service is not configured for destination \"%s\"", site);
+    match_list_close(domains);
     arena_free(a);
     return rc ? rc : run_flush(s, STR(""), str_of(site));
 }
@@ -148,7 +154,7 @@ int cmd_postqueue(int argc, char **argv)
     }
     if (bad)
         return bad_usage();
-    struct snapshot *s = command_config(dash_c, mode == 's');
+    struct snapshot *s = command_config(dash_c);
     if (!s)
         return POSTQUEUE_FAILED;
     int rc;

@@ -9,6 +9,6 @@ enum { POSTQUEUE_FAILED = 69 }; /* EX_UNAVAILABLE, whatever it was */
 int postqueue_list(const struct snapshot *s, bool json);
 int postqueue_flush_all(const struct snapshot *s);
 int postqueue_flush_id(const struct snapshot *s, const char *id);
-int postqueue_flush_site(const struct snapshot *s, const char *site); /* needs a full snapshot */
+int postqueue_flush_site(const struct snapshot *s, const char *site);
 
 #endif

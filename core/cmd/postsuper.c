@@ -204,7 +204,7 @@ int cmd_postsuper(int argc, char **argv)
         rc = tell_fatal(1, "usage: postsuper %s", usage);
     else if (dash_c && dash_c[0] != '/')
         rc = tell_fatal(1, "-c requires absolute pathname");
-    else if ((config = command_config(dash_c, false)) != NULL) {
+    else if ((config = command_config(dash_c)) != NULL) {
         s.snapshot = config;
         rc = carry_out(&s, argc - optind, argv + optind);
     }

@@ -266,21 +266,11 @@ static const char *mode_words(enum mode mode)
     return NULL;
 }
 
-static int flush_site(const char *site)
-{
-    struct snapshot *s = command_config(NULL, true); /* with the tables of fast_flush_domains */
-    int rc = s ? postqueue_flush_site(s, site) : POSTQUEUE_FAILED;
-    tell_end();
-    if (s)
-        snapshot_unref(s);
-    return rc;
-}
-
 static int flush(const struct call *c, const struct snapshot *s)
 {
     tell_begin("postqueue", "postqueue");
     if (c->flush_site)
-        return flush_site(c->flush_site);
+        return postqueue_flush_site(s, c->flush_site);
     return c->flush_id ? postqueue_flush_id(s, c->flush_id) : postqueue_flush_all(s);
 }
 
@@ -325,7 +315,7 @@ static int run_mode(struct call *c, const struct snapshot *s)
 
 static int with_config(struct call *c, int argc, char **argv)
 {
-    struct snapshot *s = command_config(NULL, false);
+    struct snapshot *s = command_config(NULL);
     if (!s)
         return POST_FAILED;
     scan(c, argc, argv, false);

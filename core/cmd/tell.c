@@ -83,15 +83,16 @@ int tell_fatal(int status, const char *fmt, ...)
 
 const char *command_name(char **argv)
 {
-    const char *slash = strrchr(argv[0], '/');
-    return slash ? slash + 1 : argv[0];
+    char *slash = strrchr(argv[0], '/');
+    if (slash)
+        argv[0] = slash + 1;
+    return argv[0];
 }
 
-struct snapshot *command_config(const char *dash_c, bool full)
+struct snapshot *command_config(const char *dash_c)
 {
     struct snapshot *s = NULL;
-    const char *dir = config_dir_choose(dash_c);
-    struct err *e = full ? config_load(dir, NULL, &s) : config_load_main(dir, &s);
+    struct err *e = config_load_main(config_dir_choose(dash_c), &s);
     if (e) {
         tell_fatal(0, "%s", e->text);
         return NULL;

@@ -9,6 +9,7 @@
 #include "io/base/log.h"
 #include "io/base/mem.h"
 #include "io/net/stream.h"
+#include "io/ring/ring.h"
 
 #define LINE_PIECE_MAX 2048
 
@@ -136,6 +137,7 @@ struct err *control_smtpd(struct caller *c, struct rd *body)
     if (!svc)
         svc = service_of(s, "cleanup");
     smtpd_session_stdio(svc, c->queue, c->fd, c->fd);
+    (void)io_close(c->fd); /* its streams are the caller's; this one hears of the end that way */
     c->fd = -1;
     snapshot_unref(s);
     return NULL;
