@@ -25,11 +25,6 @@ struct transfer {
 void *make_fcontext(void *stack_top, size_t size, void (*fn)(struct transfer t));
 struct transfer jump_fcontext(void *to, void *data);
 
-/* Travels with the jump, on the stack of the one who leaves. */
-struct hop {
-    struct context *from, *to;
-};
-
 static void announce_leave(struct context *from, struct context *to, bool from_dies)
 {
 #ifdef ANNOUNCE_ASAN
@@ -62,10 +57,10 @@ static void announce_arrive(struct context *self, struct context *prev)
 
 static void context_start(struct transfer t)
 {
-    struct hop *hop = t.data;
-    struct context *self = hop->to;
-    hop->from->fctx = t.fctx;
-    announce_arrive(self, hop->from);
+    struct context *prev = t.data;
+    struct context *self = prev->going_to;
+    prev->fctx = t.fctx;
+    announce_arrive(self, prev);
     self->entry(self);
     UNREACHABLE();
 }
@@ -112,11 +107,12 @@ void context_fini_stack(struct context *c)
 
 void context_switch(struct context *from, struct context *to, bool from_dies)
 {
-    struct hop hop = {from, to};
+    /* Nothing of this frame is handed over: ASan unmaps the locals of one that dies as it leaves. */
+    from->going_to = to;
     announce_leave(from, to, from_dies);
-    struct transfer t = jump_fcontext(to->fctx, &hop);
-    /* Back again. Whoever jumped here told us where it left off. */
-    struct hop *back = t.data;
-    back->from->fctx = t.fctx;
-    announce_arrive(from, back->from);
+    struct transfer t = jump_fcontext(to->fctx, from);
+    /* Back again. Whoever jumped here told us who it is and where it left off. */
+    struct context *prev = t.data;
+    prev->fctx = t.fctx;
+    announce_arrive(from, prev);
 }

@@ -11,6 +11,7 @@
 
 struct context {
     void *fctx;
+    struct context *going_to; /* for the one switched to, which looks here */
     const void *stack_base; /* lowest byte; learned at the first switch for a thread's own stack */
     size_t stack_size;
     void *asan_fake_stack;

@@ -48,6 +48,8 @@ BASE_PARAMS = {
     "smtpd_tls_security_level": "none",
 }
 
+SANITIZERS = ("ASAN_OPTIONS", "UBSAN_OPTIONS", "TSAN_OPTIONS")
+
 # Debian's master.cf without its chroot jails, inet services left out: those are added by name.
 BASE_MASTER = """\
 pickup    unix  n       -       n       60      1       pickup
@@ -164,6 +166,7 @@ class Server:
         self.queue = Path(queue) if queue else self.dir / "queue"
         self.data = self.dir / "data"
         self.log_path = self.dir / "maillog"
+        self.reports = self.dir / "sanitizer"
         self.ports = {name: free_port() for name in self.services}
         self.port = self.ports[next(iter(self.services))]
         self.running = False
@@ -204,6 +207,8 @@ class Server:
         for folder in (self.conf, self.queue, self.data):
             folder.mkdir(exist_ok=True)
             os.chmod(folder, 0o755)
+        self.reports.mkdir(exist_ok=True)
+        os.chmod(self.reports, 0o1777)      # the engine is another user
         if os.geteuid() == 0:
             who = pwd.getpwnam(self.owner())
             os.chown(self.data, who.pw_uid, who.pw_gid)
@@ -226,6 +231,20 @@ class Server:
         return {}
 
     # -- commands --------------------------------------------------------------------------------
+    def environ(self, more=None):
+        """For its processes. A daemon has no stderr: what the sanitizers say goes to files."""
+        env = {**os.environ, "MAIL_CONFIG": str(self.conf), "LC_ALL": "C", "TZ": "UTC"}
+        for name in SANITIZERS:
+            env[name] = "%s:log_path=%s/report" % (os.environ.get(name, ""), self.reports)
+        return {**env, **(more or {})}
+
+    def check_reports(self):
+        """An error if a sanitizer found something in any process of this instance."""
+        for path in sorted(self.reports.glob("report.*")):
+            text = path.read_text("utf-8", "replace")
+            if text.strip():
+                raise self.error("%s:\n%s" % (path.name, text[:6000]))
+
     def program(self, name):
         raise NotImplementedError
 
@@ -241,9 +260,7 @@ class Server:
             with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
                 done = subprocess.run(command, input=stdin if stdin is not None else b"",
                                       stdout=out, stderr=err, timeout=timeout,
-                                      env={**os.environ, "MAIL_CONFIG": str(self.conf),
-                                           "LC_ALL": "C", "TZ": "UTC", **(env or {})},
-                                      start_new_session=True, cwd="/")
+                                      env=self.environ(env), start_new_session=True, cwd="/")
                 out.seek(0)
                 err.seek(0)
                 done.stdout = out.read().decode("utf-8", "replace")
@@ -301,6 +318,7 @@ class Server:
                     pass
             raise self.error("processes left after stop (exit %d, %s): %s"
                              % (done.returncode, done.stderr.strip(), ", ".join(names)))
+        self.check_reports()
 
     def _wait_gone(self, timeout):
         limit = time.monotonic() + timeout
@@ -335,6 +353,7 @@ class Server:
     def __exit__(self, *exc):
         try:
             self.stop()
+            self.check_reports()
         finally:
             self.remove()
 

@@ -84,7 +84,8 @@ def test_start_in_the_foreground_ends_with_the_signal(sink):
     try:
         process = subprocess.Popen([server.program("postfix"), "-c", str(server.conf), "start-fg"],
                                    stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-                                   stderr=subprocess.DEVNULL, start_new_session=True)
+                                   stderr=subprocess.DEVNULL, start_new_session=True,
+                                   env=server.environ())
         try:
             server.wait_ready()
             server.submit("a@example.com", ["b@dest.example"])
@@ -139,7 +140,7 @@ def test_io_uring_refused_is_one_clear_line_and_status_1():
         done = subprocess.run(
             [sys.executable, nouring.__file__, server.program("postfix"), "-c", str(server.conf),
              "start"], capture_output=True, text=True, timeout=30, cwd="/",
-            env={**os.environ, "MAIL_CONFIG": str(server.conf)}, start_new_session=True)
+            env=server.environ(), start_new_session=True)
         said = done.stderr + server.log()
         assert done.returncode == 1, said
         lines = [line for line in said.splitlines() if "io_uring" in line]
