@@ -324,11 +324,12 @@ int engine_main(const char *config_dir, int link_fd)
         e = err_errno(errno, "queue directory %s", s->params->queue_directory);
     if (!e)
         e = proc_signal_fd(signals, &signal_fd);
-    if (!e)
+    if (!e) {
+        config_publish(s); /* recovery may resolve mail before the queue is open for business */
         e = start_all(&en, s);
+    }
     if (e)
         return refuse_start(&en, e->text);
-    config_publish(s);
     serve(&en, signal_fd);
     return stop_all(&en);
 }
