@@ -6,7 +6,8 @@
 #include "io/base/mem.h"
 #include "queue/sched/state.h"
 
-#define SLICE 128
+#define SLICE     128
+#define STEP_ROWS 4096
 /* A mark or a fresh message is in the index about a second later (store.h), more when there is much
  * to write: mail that was left in the log is looked for every two seconds, for ten. */
 #define INDEX_LAG_NS (INT64_C(2) * NS_PER_S)
@@ -68,32 +69,48 @@ static struct err *load_one(struct sched *s, uint64_t seq, int64_t now_us)
     return NULL;
 }
 
-static struct err *load_due(struct sched *s)
+/* One step of a run: not so long that deliveries would notice. *ended_out: there is no more to load, or no
+ * room for it. */
+static struct err *load_step(struct sched *s, bool *ended_out)
 {
-    struct store_due after = {0}, list[SLICE];
-    int64_t now_us = clock_wall_us();
-    size_t n;
-    s->more = false;
-    do {
-        if (loader_full(s)) {
-            s->more = true;
-            return NULL;
-        }
-        struct err *e = store_due(s->store, after, now_us, list, SLICE, &n);
+    struct store_due list[SLICE];
+    size_t n = SLICE, rows = 0, active = s->active.count;
+    *ended_out = true;
+    while (n == SLICE) {
+        struct err *e = store_due(s->store, s->run_after, s->run_until_us, list, SLICE, &n);
         if (e)
             return e;
         for (size_t i = 0; i < n; i++) {
-            after = list[i];
             if (loader_full(s)) {
                 s->more = true;
                 return NULL;
             }
-            e = load_one(s, list[i].seq, now_us);
+            s->run_after = list[i];
+            e = load_one(s, list[i].seq, s->run_until_us);
             if (e)
                 log_warning("qmgr", "cannot load a message: %s", e->text);
         }
-    } while (n == SLICE);
+        rows += n;
+        if (n == SLICE && (rows >= STEP_ROWS || s->active.count >= active + SLICE)) {
+            *ended_out = false;
+            return NULL;
+        }
+    }
     return NULL;
+}
+
+static void step(struct timer *t)
+{
+    struct sched *s = CONTAINER(t, struct sched, step_timer);
+    bool ended;
+    struct err *e = load_step(s, &ended);
+    s->loading = !e && !ended;
+    if (e) {
+        log_error("qmgr", "queue run: %s", e->text);
+        s->more = true;
+    }
+    if (s->loading)
+        timer_set(&s->step_timer, clock_mono_ns(), step);
 }
 
 static void run_now(struct sched *s)
@@ -101,12 +118,10 @@ static void run_now(struct sched *s)
     if (s->loading || s->draining)
         return;
     s->loading = true;
-    struct err *e = load_due(s);
-    s->loading = false;
-    if (e) {
-        log_error("qmgr", "queue run: %s", e->text);
-        s->more = true;
-    }
+    s->more = false;
+    s->run_after = (struct store_due){0};
+    s->run_until_us = clock_wall_us();
+    step(&s->step_timer);
 }
 
 static void run_due(struct timer *t);
@@ -135,8 +150,9 @@ void loader_start(struct sched *s)
 
 void loader_stop(struct sched *s)
 {
-    s->started = false;
+    s->started = s->loading = false;
     timer_clear(&s->run_timer);
+    timer_clear(&s->step_timer);
 }
 
 void loader_configure(struct sched *s)

@@ -113,6 +113,9 @@ struct sched {
     _Atomic uint64_t arriving;     /* committed, and not yet here */
     /* loader.c */
     struct timer run_timer;   /* next queue run */
+    struct timer step_timer;  /* next step of the one that is under way (`loading`) */
+    struct store_due run_after;
+    int64_t run_until_us;
     struct event room;        /* a message left the active queue */
     bool more;                /* the last run ended for want of room */
     bool loading, started;

@@ -288,6 +288,74 @@ static void lists_in_order_and_in_slices(void **state)
     assert_true(queue_down(5000));
 }
 
+/* Everything at once, in an order that is never the same; in the end each recipient had its mail once. */
+enum { ROUNDS = 60, BUSY_MAIL = 600 };
+
+static void keep_posting(void *arg)
+{
+    for (int i = 0; i < BUSY_MAIL; i++) {
+        char rcpt[2][48];
+        const char *list[2] = {rcpt[0], rcpt[1]};
+        snprintf(rcpt[0], sizeof rcpt[0], "%s-%d@s%d.org", i % 9 ? "slow" : "once", i, i % 5);
+        snprintf(rcpt[1], sizeof rcpt[1], "ok-%d@s%d.org", i, i % 11);
+        struct posting p = {.sender = "s@example.com",
+                            .rcpts = list,
+                            .rcpt_count = 2,
+                            .flags = i % 50 == 0 ? ENV_HOLD : 0,
+                            .number = (uint64_t)i + 5000};
+        post_main(&p);
+        if (i % 4 == 0)
+            (void)fiber_sleep_until(clock_in_ms(1));
+    }
+    sem_post(arg);
+}
+
+static void reload_main(void *arg)
+{
+    queue_reconfigure(world.q, arg);
+}
+
+static void acts_in_the_middle_of_everything(void **state)
+{
+    (void)state;
+    sem_t posted;
+    sem_init(&posted, 0, 0);
+    world.slow_ms = 2;
+    world.idle_ms = 3;
+    world.so.message_active_limit = 40;
+    world.qo.segment_bytes = 0;
+    queue_up();
+    worker_spawn(world.workers[0], "sender", keep_posting, &posted);
+    for (int i = 0; i < ROUNDS; i++) {
+        switch (i % 6) {
+        case 0:
+            (void)act(QUEUE_ACT_HOLD, "", QUEUE_ANY);
+            break;
+        case 1:
+            (void)list_count();
+            break;
+        case 2:
+            (void)act(QUEUE_ACT_RELEASE, "", QUEUE_ANY);
+            break;
+        case 3:
+            (void)flush("", i % 4 ? "s3.org" : "");
+            break;
+        case 4:
+            (void)act(QUEUE_ACT_REQUEUE, "", QUEUE_ACTIVE);
+            break;
+        default:
+            there(world.workers[1], reload_main, &world.qo);
+        }
+    }
+    while (sem_wait(&posted) != 0)
+        ;
+    (void)act(QUEUE_ACT_RELEASE, "", QUEUE_ANY);
+    WAIT_FOR(list_count() == 0);
+    assert_int_equal(seen(&world.sent), 2 * BUSY_MAIL);
+    assert_true(queue_down(5000));
+    sem_destroy(&posted);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -304,6 +372,7 @@ int main(void)
         QUEUE_TEST(flushes),
         QUEUE_TEST(deferred_transports_wait_for_a_flush),
         QUEUE_TEST(lists_in_order_and_in_slices),
+        QUEUE_TEST(acts_in_the_middle_of_everything),
     };
     return cmocka_run_group_tests(tests, log_setup, log_teardown);
 }
