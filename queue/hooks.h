@@ -20,7 +20,7 @@ struct notice {
 
 struct queue_hooks {
     void *ctx;
-    /* Fill transport, nexthop and resolved of every recipient in state TODO or DEFERRED (memory:
+    /* Fill transport, nexthop and resolved of every recipient in state RCPT_TODO or RCPT_DEFERRED (memory:
      * m->arena). Doubt (a table error) is transport "retry" with the reason as nexthop; a permanent
      * failure is "error" with "5.1.1 text". Nobody else touches m meanwhile. */
     void (*resolve)(void *ctx, struct qmsg *m);

@@ -3,7 +3,8 @@
  * for some numbers of senders and sites, with and without reuse of connections: messages/s, CPU time
  * (the whole process), wake-ups, allocations, log writes and index commits per message.
  *
- *     queue DIR [messages]          DIR: an empty folder on the disk to measure */
+ *     queue DIR [messages [backlog]]     DIR: an empty folder on the disk to measure; backlog: so many
+ *                                        messages are deferred and in the queue meanwhile */
 #include <pthread.h>
 #include <semaphore.h>
 #include <stdatomic.h>
@@ -47,7 +48,7 @@ struct bench {
     struct sched_transport smtp;
     char content[BYTES];
     int sites;
-    bool reuse;
+    bool reuse, defer;
     atomic_llong left;
     atomic_ullong delivered;
     sem_t senders_done, done;
@@ -77,7 +78,7 @@ static void deliver(void *ctx, struct request *r)
 {
     struct bench *b = ctx;
     while (r != NULL) {
-        r->rcpts[0].result = REQUEST_SENT;
+        r->rcpts[0].result = b->defer ? REQUEST_DEFER : REQUEST_SENT;
         atomic_fetch_add_explicit(&b->delivered, 1, memory_order_relaxed);
         if (!b->reuse) {
             request_done(r);
@@ -241,6 +242,13 @@ int main(int argc, char **argv)
     /* Until segments are recycled, writes go to blocks that were never written: another story. */
     round_of(b, 64, 1, false, messages * 2);
     printf("---- warm\n");
+    uint64_t backlog = argc > 3 ? strtoull(argv[3], NULL, 10) : 0;
+    if (backlog > 0) {
+        b->defer = true;
+        round_of(b, 100, 1000, false, backlog);
+        b->defer = false;
+        printf("---- %llu deferred\n", (unsigned long long)queue_counts(b->queue).deferred);
+    }
     for (size_t i = 0; i < sizeof(rounds) / sizeof(rounds[0]); i++)
         round_of(b, rounds[i].senders, rounds[i].sites, rounds[i].reuse,
                  rounds[i].senders == 1 ? messages / 4 : messages);
