@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <unistd.h>
 
+#include "core/cmd/tell.h"
 #include "core/server/agents.h"
 #include "core/server/control.h"
 #include "core/server/engine.h"
@@ -74,7 +75,7 @@ static void main_fiber(void *arg)
     struct err *e = connect_server(a->snapshot, &a->fd);
     if (e && server_holds(a->snapshot))
         e = err_in(e, "the mail system is running, but does not answer");
-    else if (e && r->may_offline)
+    else if (e && r->may_offline && command_privileged(a->snapshot))
         e = open_offline(r);
     else if (e)
         e = err_new(ERR_CLOSED, 0, "the mail system is down: start it with \"postfix start\"");
