@@ -207,8 +207,9 @@ static void reload(struct engine *en)
     struct snapshot *s;
     struct err *e = load(en->config_dir, &s);
     if (e) {
-        log_fatal("master", "%s: the old configuration stays in force", e->text);
+        e = err_in(e, "the old configuration stays in force");
         link_send(en->link_fd, LINK_FAILED, e->text, -1);
+        listeners_forget(en->listeners);
         return;
     }
     struct queue_options qo;
@@ -238,28 +239,33 @@ static void close_queue(void *arg)
     keep_trouble(en, queue_close(en->queue));
 }
 
-static int stop_all(struct engine *en)
+/* Whatever start_all got, in the opposite order. */
+static void stop_all(struct engine *en)
 {
-    control_stop(en->control);
-    listeners_stop(en->listeners);
-    call_on(en->sched, drain, en);
-    for (size_t i = 0; i < en->n_workers; i++)
+    if (en->control)
+        control_stop(en->control);
+    if (en->listeners)
+        listeners_stop(en->listeners);
+    if (en->queue)
+        call_on(en->sched, drain, en);
+    for (size_t i = 0; i < en->n_workers && en->workers[i]; i++)
         worker_stop(en->workers[i]);
-    for (size_t i = 0; i < en->n_workers; i++)
+    for (size_t i = 0; i < en->n_workers && en->workers[i]; i++)
         worker_join(en->workers[i]);
-    listeners_free(en->listeners);
-    control_free(en->control);
-    call_on(en->sched, close_queue, en);
-    worker_stop(en->sched);
-    worker_join(en->sched);
+    if (en->listeners)
+        listeners_free(en->listeners);
+    if (en->control)
+        control_free(en->control);
+    if (en->queue)
+        call_on(en->sched, close_queue, en);
+    if (en->sched) {
+        worker_stop(en->sched);
+        worker_join(en->sched);
+    }
     dns_stop();
     offload_stop();
     config_publish(NULL);
     mem_free(en->workers);
-    if (en->trouble.set)
-        log_error("master", "stop: %s", en->trouble.text);
-    log_stop();
-    return en->trouble.set ? 1 : 0;
 }
 
 /* --- the main thread */
@@ -297,39 +303,41 @@ static void serve(struct engine *en, int signal_fd)
     }
 }
 
-static int refuse_start(struct engine *en, const char *why)
+static struct err *prepare(struct engine *en, struct snapshot *s, int *signal_fd_out)
 {
-    log_fatal("master", "%s", why);
-    link_send(en->link_fd, LINK_FAILED, why, -1);
-    log_stop();
-    return 1;
+    static const int signals[] = {SIGTERM, SIGINT, 0};
+    signal(SIGPIPE, SIG_IGN);
+    signal(SIGHUP, SIG_IGN); /* a terminal that goes away; a reload comes over the link */
+    proc_raise_limits();
+    struct err *e = engine_log_start(s, false);
+    if (!e && geteuid() == 0)
+        e = proc_become(s->params->mail_owner);
+    prctl(PR_SET_PDEATHSIG, SIGTERM); /* a change of user clears it */
+    prctl(PR_SET_NAME, "ringpost-engine"); /* it was started as /proc/self/exe */
+    if (!e && chdir(s->params->queue_directory) < 0)
+        e = err_errno(errno, "queue directory %s", s->params->queue_directory);
+    if (!e)
+        e = proc_signal_fd(signals, signal_fd_out);
+    return e ? e : start_all(en, s);
 }
 
 int engine_main(const char *config_dir, int link_fd)
 {
-    static const int signals[] = {SIGTERM, SIGINT, SIGHUP, 0};
     struct engine en = {.link_fd = link_fd, .config_dir = config_dir};
     struct snapshot *s;
-    int signal_fd;
+    int signal_fd = -1;
     struct err *e = load(config_dir, &s);
-    if (e)
-        return refuse_start(&en, e->text);
-    signal(SIGPIPE, SIG_IGN);
-    proc_raise_limits();
-    e = engine_log_start(s, false);
-    if (!e && geteuid() == 0)
-        e = proc_become(s->params->mail_owner);
-    prctl(PR_SET_PDEATHSIG, SIGTERM); /* a change of user clears it */
-    if (!e && chdir(s->params->queue_directory) < 0)
-        e = err_errno(errno, "queue directory %s", s->params->queue_directory);
-    if (!e)
-        e = proc_signal_fd(signals, &signal_fd);
     if (!e) {
-        config_publish(s); /* recovery may resolve mail before the queue is open for business */
-        e = start_all(&en, s);
+        config_publish(s); /* mail that was there already is resolved as the queue opens */
+        e = prepare(&en, s, &signal_fd);
     }
     if (e)
-        return refuse_start(&en, e->text);
-    serve(&en, signal_fd);
-    return stop_all(&en);
+        link_send(en.link_fd, LINK_FAILED, e->text, -1); /* the supervisor logs it */
+    else
+        serve(&en, signal_fd);
+    stop_all(&en);
+    if (en.trouble.set && !e)
+        log_error("master", "stop: %s", en.trouble.text);
+    log_stop();
+    return e || en.trouble.set ? 1 : 0;
 }

@@ -1,5 +1,6 @@
 #include "core/server/listener.h"
 
+#include <semaphore.h>
 #include <stdio.h>
 #include <unistd.h>
 
@@ -14,6 +15,8 @@
 /* Connections taken but waiting for a process slot of their service (maxproc): more are refused. */
 #define WAITING_MAX 4096
 #define LIMIT_WARNING_S 60
+/* accept fails at once as long as descriptors are short: then it is asked again after this. */
+#define ACCEPT_PAUSE_MS 500
 
 struct door; /* one service: a session count shared by its sockets */
 
@@ -22,7 +25,8 @@ struct listener {
     struct listeners *all;
     struct door *door;
     int fd;
-    bool armed, closing;
+    bool armed, closing; /* not armed: the timer runs */
+    struct timer pause;
     struct list link;
 };
 
@@ -30,14 +34,14 @@ struct door {
     struct listeners *all;
     struct snapshot *snapshot;
     const struct service *service;
-    int64_t sessions;        /* acceptor thread */
-    size_t waiting_count;
-    struct list waiting;     /* struct arrival */
+    int64_t sessions;        /* atomic: running */
+    size_t waiting_count;    /* atomic; written by the acceptor thread */
+    struct list waiting;     /* struct arrival; acceptor thread */
     int64_t warned_ns;
-    size_t refs;             /* sockets + sessions + waiting; acceptor thread */
+    size_t refs;             /* atomic: sockets + sessions + waiting */
 };
 
-/* A connection on its way to a worker and, later, the news of its end on its way back. */
+/* A connection on its way to a worker and, when others wait for its place, the news of its end on its way back. */
 struct arrival {
     struct mbox_msg msg;
     struct list link;
@@ -60,11 +64,13 @@ struct listeners {
     size_t n_workers, next_worker;
     struct list pending; /* main thread */
     struct list active;  /* acceptor thread */
+    bool stopping;       /* acceptor thread */
+    sem_t done;          /* what the main thread waits for is done */
 };
 
 static void door_unref(struct door *d)
 {
-    if (--d->refs > 0)
+    if (__atomic_sub_fetch(&d->refs, 1, __ATOMIC_ACQ_REL) > 0)
         return;
     snapshot_unref(d->snapshot);
     mem_free(d);
@@ -74,17 +80,43 @@ static void door_unref(struct door *d)
 
 static void arrival_go(struct arrival *a);
 
-static void session_ended(struct mbox_msg *msg)
+static bool place_free(struct door *d)
+{
+    int64_t limit = d->service->maxproc;
+    return limit <= 0 || __atomic_load_n(&d->sessions, __ATOMIC_SEQ_CST) < limit;
+}
+
+/* Acceptor thread. */
+static void admit_waiting(struct door *d)
+{
+    struct list *next;
+    while (place_free(d) && (next = list_pop_front(&d->waiting)) != NULL) {
+        __atomic_sub_fetch(&d->waiting_count, 1, __ATOMIC_SEQ_CST);
+        arrival_go(CONTAINER(next, struct arrival, link));
+    }
+}
+
+static void place_came(struct mbox_msg *msg)
 {
     struct arrival *a = CONTAINER(msg, struct arrival, msg);
     struct door *d = a->door;
     mem_free(a);
-    d->sessions--;
-    struct list *next = list_pop_front(&d->waiting);
-    if (next) {
-        d->waiting_count--;
-        arrival_go(CONTAINER(next, struct arrival, link));
+    admit_waiting(d);
+    door_unref(d);
+}
+
+/* On the worker. The acceptor is woken only when somebody waits: it adds to waiting_count before it looks at
+ * sessions again, we take from sessions before we look at waiting_count, so one of us sees the other. */
+static void session_ended(struct arrival *a)
+{
+    struct door *d = a->door;
+    __atomic_sub_fetch(&d->sessions, 1, __ATOMIC_SEQ_CST);
+    if (__atomic_load_n(&d->waiting_count, __ATOMIC_SEQ_CST) > 0) {
+        a->msg.fn = place_came;
+        worker_post(d->all->acceptor, &a->msg);
+        return;
     }
+    mem_free(a);
     door_unref(d);
 }
 
@@ -92,8 +124,7 @@ static void session_main(void *arg)
 {
     struct arrival *a = arg;
     smtpd_session(a->door->service, a->door->all->queue, a->fd, &a->peer);
-    a->msg.fn = session_ended;
-    worker_post(a->door->all->acceptor, &a->msg);
+    session_ended(a);
 }
 
 static void refuse(int fd, const char *myhostname)
@@ -110,8 +141,7 @@ static void arrival_on_worker(struct mbox_msg *msg)
     if (fiber_spawn("smtpd", session_main, a))
         return;
     refuse(a->fd, a->door->service->params->myhostname);
-    a->msg.fn = session_ended;
-    worker_post(a->door->all->acceptor, &a->msg);
+    session_ended(a);
 }
 
 static struct worker *least_loaded(struct listeners *l)
@@ -125,7 +155,7 @@ static struct worker *least_loaded(struct listeners *l)
 
 static void arrival_go(struct arrival *a)
 {
-    a->door->sessions++;
+    __atomic_add_fetch(&a->door->sessions, 1, __ATOMIC_SEQ_CST);
     a->worker = least_loaded(a->door->all);
     a->msg.fn = arrival_on_worker;
     worker_post(a->worker, &a->msg);
@@ -146,43 +176,68 @@ static void warn_limit(struct door *d)
                 "configuration settings");
 }
 
+/* A session's way in: a process slot of its service, or the queue for one. */
+static void arrive(struct door *d, int fd)
+{
+    struct arrival *a = MEM_NEW(struct arrival);
+    a->door = d;
+    a->fd = fd;
+    if (d->all->stopping || d->waiting_count >= WAITING_MAX || sock_peer(fd, &a->peer)) {
+        refuse(fd, d->service->params->myhostname);
+        mem_free(a);
+        return;
+    }
+    addr_unmap(&a->peer);
+    __atomic_add_fetch(&d->refs, 1, __ATOMIC_RELAXED);
+    if (place_free(d) && d->waiting_count == 0) {
+        arrival_go(a);
+        return;
+    }
+    warn_limit(d);
+    list_push_back(&d->waiting, &a->link);
+    __atomic_add_fetch(&d->waiting_count, 1, __ATOMIC_SEQ_CST);
+    admit_waiting(d);
+}
+
+static void listener_gone(struct listener *l)
+{
+    struct listeners *all = l->all;
+    close(l->fd);
+    list_remove(&l->link);
+    door_unref(l->door);
+    mem_free(l);
+    if (all->stopping && list_empty(&all->active))
+        sem_post(&all->done);
+}
+
+static void listener_arm(struct listener *l)
+{
+    l->armed = true;
+    ring_accept_multishot(&l->op, l->fd);
+}
+
+static void pause_over(struct timer *t)
+{
+    listener_arm(CONTAINER(t, struct listener, pause));
+}
+
 static void accepted(struct ring_op *op, int res, bool more)
 {
     struct listener *l = CONTAINER(op, struct listener, op);
-    struct door *d = l->door;
-    if (res >= 0) {
-        struct arrival *a = MEM_NEW(struct arrival);
-        a->door = d;
-        a->fd = res;
-        if (sock_peer(res, &a->peer) || d->waiting_count >= WAITING_MAX) {
-            refuse(res, d->service->params->myhostname);
-            mem_free(a);
-        } else {
-            addr_unmap(&a->peer);
-            d->refs++;
-            if (d->service->maxproc > 0 && d->sessions >= d->service->maxproc) {
-                warn_limit(d);
-                list_push_back(&d->waiting, &a->link);
-                d->waiting_count++;
-            } else {
-                arrival_go(a);
-            }
-        }
-    }
+    if (res >= 0)
+        arrive(l->door, res);
     if (more)
         return;
     l->armed = false;
     if (l->closing) {
-        close(l->fd);
-        list_remove(&l->link);
-        mem_free(l);
-        door_unref(d);
-        return;
+        listener_gone(l);
+    } else if (res >= 0 || res == -ECONNABORTED || res == -EINTR) {
+        listener_arm(l);
+    } else {
+        log_warning("master", "accept on service %s: %s: trying again", l->door->service->name,
+                    strerror(-res));
+        timer_set(&l->pause, clock_in_ms(ACCEPT_PAUSE_MS), pause_over);
     }
-    if (res < 0 && res != -ECONNABORTED && res != -EINTR)
-        log_warning("master", "accept on service %s: %s", d->service->name, strerror(-res));
-    l->armed = true;
-    ring_accept_multishot(&l->op, l->fd);
 }
 
 /* --- coming and going (acceptor thread) */
@@ -192,12 +247,17 @@ static void close_listener(struct listener *l)
     if (l->closing)
         return;
     l->closing = true;
-    ring_cancel(&l->op);
+    if (l->armed) {
+        ring_cancel(&l->op);
+        return;
+    }
+    timer_clear(&l->pause);
+    listener_gone(l);
 }
 
 struct change {
     struct listeners *all;
-    struct snapshot *snapshot; /* NULL = only close */
+    struct snapshot *snapshot;
     struct list added;         /* struct pending */
 };
 
@@ -228,15 +288,12 @@ static void change_main(void *arg)
         l->all = c->all;
         l->door = door;
         l->fd = p->fd;
-        l->armed = true;
-        door->refs++;
+        __atomic_add_fetch(&door->refs, 1, __ATOMIC_RELAXED);
         list_push_back(&c->all->active, &l->link);
-        ring_accept_multishot(&l->op, l->fd);
+        listener_arm(l);
         mem_free(p);
     }
-    if (c->snapshot)
-        snapshot_unref(c->snapshot);
-    mem_free(c);
+    sem_post(&c->all->done);
 }
 
 void listeners_add(struct listeners *l, size_t service_index, int fd)
@@ -247,23 +304,39 @@ void listeners_add(struct listeners *l, size_t service_index, int fd)
     list_push_back(&l->pending, &p->link);
 }
 
+static void drop_pending(struct pending *p)
+{
+    close(p->fd);
+    mem_free(p);
+}
+
+void listeners_forget(struct listeners *l)
+{
+    struct list *node;
+    while ((node = list_pop_front(&l->pending)) != NULL)
+        drop_pending(CONTAINER(node, struct pending, link));
+}
+
+static void wait_done(struct listeners *l)
+{
+    while (sem_wait(&l->done) != 0)
+        continue;
+}
+
 void listeners_commit(struct listeners *l, struct snapshot *snapshot)
 {
-    struct change *c = MEM_NEW(struct change);
-    c->all = l;
-    c->snapshot = snapshot_ref(snapshot);
-    list_init(&c->added);
+    struct change c = {.all = l, .snapshot = snapshot};
+    list_init(&c.added);
     struct list *node;
     while ((node = list_pop_front(&l->pending)) != NULL) {
         struct pending *p = CONTAINER(node, struct pending, link);
-        if (p->service_index < snapshot->service_count) {
-            list_push_back(&c->added, &p->link);
-        } else {
-            close(p->fd);
-            mem_free(p);
-        }
+        if (p->service_index < snapshot->service_count)
+            list_push_back(&c.added, &p->link);
+        else
+            drop_pending(p);
     }
-    worker_spawn(l->acceptor, "listen", change_main, c);
+    worker_spawn(l->acceptor, "listen", change_main, &c);
+    wait_done(l);
 }
 
 struct err *listeners_start(struct queue *queue, struct worker **workers, size_t n_workers,
@@ -281,6 +354,7 @@ struct err *listeners_start(struct queue *queue, struct worker **workers, size_t
         mem_free(l);
         return e;
     }
+    sem_init(&l->done, 0, 0);
     *out = l;
     return NULL;
 }
@@ -290,7 +364,7 @@ static void drop_waiting(struct door *d)
     struct list *node;
     while ((node = list_pop_front(&d->waiting)) != NULL) {
         struct arrival *a = CONTAINER(node, struct arrival, link);
-        d->waiting_count--;
+        __atomic_sub_fetch(&d->waiting_count, 1, __ATOMIC_SEQ_CST);
         refuse(a->fd, d->service->params->myhostname);
         mem_free(a);
         door_unref(d); /* the listener still holds one */
@@ -300,6 +374,9 @@ static void drop_waiting(struct door *d)
 static void close_all_main(void *arg)
 {
     struct listeners *l = arg;
+    l->stopping = true;
+    if (list_empty(&l->active))
+        sem_post(&l->done);
     LIST_EACH_SAFE(&l->active, it)
     {
         struct listener *one = CONTAINER(it, struct listener, link);
@@ -311,11 +388,14 @@ static void close_all_main(void *arg)
 void listeners_stop(struct listeners *l)
 {
     worker_spawn(l->acceptor, "close", close_all_main, l);
+    wait_done(l);
 }
 
 void listeners_free(struct listeners *l)
 {
+    listeners_forget(l);
     worker_stop(l->acceptor);
     worker_join(l->acceptor);
+    sem_destroy(&l->done);
     mem_free(l);
 }

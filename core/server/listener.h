@@ -13,10 +13,12 @@ struct err *listeners_start(struct queue *queue, struct worker **workers, size_t
                             struct listeners **out) MUST_USE;
 /* fd is listening and belongs to the n-th service of master.cf. Taken into use by the next commit. Main thread. */
 void listeners_add(struct listeners *l, size_t service_index, int fd);
-/* What was added since the last commit serves from now on with `snapshot` (a reference is taken); older
+/* What was added since the last commit is not wanted after all. Main thread. */
+void listeners_forget(struct listeners *l);
+/* What was added since the last commit serves when this returns, with `snapshot` (a reference is taken); older
  * sockets are closed. Sessions go on. Main thread. */
 void listeners_commit(struct listeners *l, struct snapshot *snapshot);
-/* No more connections. Waits for the acceptors to end. Main thread. */
+/* No more connections: waits until the last socket is closed; sessions go on. Main thread. */
 void listeners_stop(struct listeners *l);
 void listeners_free(struct listeners *l); /* after the workers have ended */
 

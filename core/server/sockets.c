@@ -3,10 +3,14 @@
 #include <netdb.h>
 #include <unistd.h>
 
+#include "io/base/clock.h"
 #include "io/base/mem.h"
 #include "io/net/sock.h"
 
 #define BACKLOG 1024
+/* A server that has just died may hold its ports for a moment: the kernel takes its rings apart later. */
+#define BUSY_WAIT_MS  3000
+#define BUSY_SLEEP_US 20000
 
 struct wanted {
     struct sockets list;
@@ -154,14 +158,25 @@ static bool may_lack(const struct socket_row *row, const struct err *e)
     return row->addr.sa.sa_family == AF_INET6 && (e->code == EADDRNOTAVAIL || e->code == EAFNOSUPPORT);
 }
 
+static struct err *open_one(struct socket_row *row, int64_t deadline_ns)
+{
+    for (;;) {
+        struct err *e = sock_listen(&row->addr, BACKLOG, false, &row->fd);
+        if (!e || e->code != EADDRINUSE || clock_mono_ns() >= deadline_ns)
+            return e;
+        usleep(BUSY_SLEEP_US);
+    }
+}
+
 static struct err *open_all(const struct snapshot *want, struct sockets *list, struct sockets *old)
 {
+    int64_t deadline_ns = clock_in_ms(BUSY_WAIT_MS);
     for (size_t i = 0; i < list->count; i++) {
         struct socket_row *row = &list->rows[i];
         row->fd = take_over(old, &row->addr);
         if (row->fd >= 0)
             continue;
-        struct err *e = sock_listen(&row->addr, BACKLOG, false, &row->fd);
+        struct err *e = open_one(row, deadline_ns);
         if (e && may_lack(row, e)) {
             *row = list->rows[--list->count];
             i--;

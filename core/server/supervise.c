@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <grp.h>
+#include <linux/close_range.h>
 #include <poll.h>
 #include <pwd.h>
 #include <signal.h>
@@ -15,16 +16,19 @@
 #include "core/server/engine.h"
 #include "core/server/link.h"
 #include "core/server/sockets.h"
+#include "core/smtpd/smtpd.h"
 #include "io/base/clock.h"
 #include "io/base/log.h"
 #include "io/file/file.h"
 #include "io/proc/proc.h"
 
-/* An engine that dies young is started again after a pause that doubles. */
-#define YOUNG_NS       (INT64_C(10) * NS_PER_S)
-#define PAUSE_MS_FIRST 100
-#define PAUSE_MS_LAST  60000
-#define STOP_S         30
+/* An engine that dies young is started again after a pause that doubles; one that has served mail before it died
+ * is missed, and costs about a second at most. */
+#define YOUNG_NS        (INT64_C(10) * NS_PER_S)
+#define PAUSE_MS_FIRST  100
+#define PAUSE_MS_SERVED 1000
+#define PAUSE_MS_LAST   60000
+#define STOP_S          30
 
 struct supervisor {
     struct snapshot *snapshot;
@@ -35,7 +39,8 @@ struct supervisor {
     int ready_fd;
     int64_t started_ns, restart_ns, stop_by_ns;
     int64_t pause_ms;
-    bool stopping, was_ready;
+    bool logging, stopping, reloading, was_ready;
+    bool served; /* the present engine */
     int status;
 };
 
@@ -64,6 +69,22 @@ static struct err *owner_of(const struct snapshot *s, struct passwd **out)
     return NULL;
 }
 
+/* The engine writes to it, but may not make files where it lies. */
+static struct err *make_log_file(const struct snapshot *s, const struct passwd *owner)
+{
+    const char *log = s->params->maillog_file;
+    if (!log[0] || strncmp(log, "/dev/", 5) == 0)
+        return NULL;
+    int fd = open(log, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY, 0644);
+    if (fd < 0)
+        return err_errno(errno, "maillog_file %s", log);
+    struct err *e = NULL;
+    if (owner && fchown(fd, owner->pw_uid, (gid_t)-1) < 0)
+        e = err_errno(errno, "chown maillog_file %s", log);
+    close(fd);
+    return e;
+}
+
 struct err *supervise_make_dirs(const struct snapshot *s)
 {
     static const char *const owned[] = {"log", "content", "index", "corrupt", "public", "private", NULL};
@@ -81,15 +102,7 @@ struct err *supervise_make_dirs(const struct snapshot *s)
     }
     if (!e)
         e = own_dir(s->params->data_directory, 0700, owner);
-    const char *log = s->params->maillog_file;
-    if (!e && log[0] && strncmp(log, "/dev/", 5) != 0) {
-        int fd = open(log, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0644);
-        if (fd < 0 || (owner && fchown(fd, owner->pw_uid, (gid_t)-1) < 0))
-            e = err_errno(errno, "maillog_file %s", log);
-        if (fd >= 0)
-            close(fd);
-    }
-    return e;
+    return e ? e : make_log_file(s, owner);
 }
 
 const char *supervise_pid_path(const struct snapshot *s, struct arena *a)
@@ -112,6 +125,38 @@ static void tell_ready(struct supervisor *v, const char *why_not)
     v->ready_fd = -1;
 }
 
+static void close_link(struct supervisor *v)
+{
+    if (v->link_fd >= 0)
+        close(v->link_fd);
+    v->link_fd = -1;
+}
+
+/* Said when it is in force. */
+static void log_reloaded(struct supervisor *v)
+{
+    const struct snapshot *s = v->snapshot;
+    if (v->reloading)
+        log_info("master", "reload -- version %s, configuration %s", s->params->mail_version, s->config_dir);
+    v->reloading = false;
+}
+
+static void on_link(struct supervisor *v)
+{
+    struct link_msg m;
+    if (link_recv(v->link_fd, &m)) {
+        close_link(v); /* SIGCHLD tells the rest */
+    } else if (m.verb == LINK_READY) {
+        v->was_ready = v->served = true;
+        tell_ready(v, NULL);
+        log_reloaded(v);
+    } else if (m.verb == LINK_FAILED) {
+        v->reloading = false;
+        log_fatal("master", "%s", m.text);
+        tell_ready(v, m.text);
+    }
+}
+
 /* --- the engine */
 
 static void exec_engine(struct supervisor *v, int link_fd)
@@ -120,6 +165,7 @@ static void exec_engine(struct supervisor *v, int link_fd)
     sigset_t none;
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
+    (void)close_range(3, ~0U, CLOSE_RANGE_CLOEXEC); /* what we got from our parent, too */
     fcntl(link_fd, F_SETFD, 0);
     snprintf(fd_text, sizeof(fd_text), "%d", link_fd);
     execl("/proc/self/exe", "ringpost-engine", "-c", v->snapshot->config_dir, fd_text, (char *)NULL);
@@ -138,10 +184,22 @@ static struct err *send_sockets(struct supervisor *v)
     return e ? e : link_send(v->link_fd, LINK_RELOAD, NULL, -1);
 }
 
+static void start_again_later(struct supervisor *v)
+{
+    bool young = clock_mono_ns() - v->started_ns < YOUNG_NS;
+    int64_t most = v->served ? PAUSE_MS_SERVED : PAUSE_MS_LAST;
+    v->pause_ms = !young ? PAUSE_MS_FIRST : v->pause_ms * 2;
+    if (v->pause_ms > most)
+        v->pause_ms = most;
+    v->restart_ns = clock_mono_ns() + v->pause_ms * NS_PER_MS;
+    log_warning("master", "starting it again in %lld ms", (long long)v->pause_ms);
+}
+
 static void start_engine(struct supervisor *v)
 {
     int engine_fd;
     v->restart_ns = 0;
+    v->served = false;
     v->started_ns = clock_mono_ns();
     struct err *e = link_pair(&v->link_fd, &engine_fd);
     if (!e) {
@@ -154,14 +212,20 @@ static void start_engine(struct supervisor *v)
     }
     if (!e)
         e = send_sockets(v);
-    if (e)
-        log_error("master", "start of the engine: %s", e->text);
+    if (!e)
+        return;
+    log_error("master", "start of the engine: %s", e->text);
+    if (v->engine > 0)
+        return; /* it ends when it finds the link closed; SIGCHLD tells */
+    v->engine = 0;
+    close_link(v);
+    start_again_later(v);
 }
 
 static void engine_died(struct supervisor *v, int status)
 {
-    close(v->link_fd);
-    v->link_fd = -1;
+    while (v->link_fd >= 0)
+        on_link(v); /* its last words */
     pid_t pid = v->engine;
     v->engine = 0;
     if (v->stopping) {
@@ -178,12 +242,7 @@ static void engine_died(struct supervisor *v, int status)
         v->status = 1;
         return;
     }
-    bool young = clock_mono_ns() - v->started_ns < YOUNG_NS;
-    v->pause_ms = !young ? PAUSE_MS_FIRST : v->pause_ms * 2;
-    if (v->pause_ms > PAUSE_MS_LAST)
-        v->pause_ms = PAUSE_MS_LAST;
-    v->restart_ns = clock_mono_ns() + v->pause_ms * NS_PER_MS;
-    log_warning("master", "starting it again in %lld ms", (long long)v->pause_ms);
+    start_again_later(v);
 }
 
 /* --- signals */
@@ -202,9 +261,16 @@ static void begin_stop(struct supervisor *v)
 static void reload(struct supervisor *v)
 {
     struct snapshot *s;
+    struct passwd *owner = NULL;
     struct err *e = config_load(v->snapshot->config_dir, NULL, &s);
     if (!e) {
-        e = sockets_update(s, &v->sockets);
+        e = smtpd_check(s);
+        if (!e)
+            e = owner_of(s, &owner);
+        if (!e)
+            e = make_log_file(s, owner);
+        if (!e)
+            e = sockets_update(s, &v->sockets);
         if (e)
             snapshot_unref(s);
     }
@@ -215,8 +281,10 @@ static void reload(struct supervisor *v)
     snapshot_unref(v->snapshot);
     v->snapshot = s;
     log_reopen();
-    log_info("master", "reload -- version %s, configuration %s", s->params->mail_version, s->config_dir);
-    if (v->engine > 0 && (e = send_sockets(v)) != NULL)
+    v->reloading = true;
+    if (v->engine <= 0)
+        log_reloaded(v);
+    else if ((e = send_sockets(v)) != NULL)
         log_error("master", "reload: %s", e->text);
 }
 
@@ -243,22 +311,6 @@ static void on_signal(struct supervisor *v)
         break;
     default:
         begin_stop(v);
-    }
-}
-
-static void on_link(struct supervisor *v)
-{
-    struct link_msg m;
-    if (link_recv(v->link_fd, &m)) {
-        close(v->link_fd); /* SIGCHLD tells the rest */
-        v->link_fd = -1;
-        return;
-    }
-    if (m.verb == LINK_READY) {
-        v->was_ready = true;
-        tell_ready(v, NULL);
-    } else if (m.verb == LINK_FAILED) {
-        tell_ready(v, m.text);
     }
 }
 
@@ -294,43 +346,53 @@ static void loop(struct supervisor *v)
     }
 }
 
-int supervise(struct snapshot *s, int ready_fd)
+static struct err *take_charge(struct supervisor *v, int *pid_fd_out)
 {
     static const int signals[] = {SIGCHLD, SIGHUP, SIGTERM, SIGINT, SIGABRT, 0};
-    struct supervisor v = {.snapshot = s, .link_fd = -1, .ready_fd = ready_fd,
-                           .pause_ms = PAUSE_MS_FIRST};
     struct arena *a = arena_new(0, 0);
-    int pid_fd = -1;
     proc_raise_limits();
     signal(SIGPIPE, SIG_IGN);
-    struct err *e = supervise_make_dirs(s);
+    struct err *e = supervise_make_dirs(v->snapshot);
     if (!e)
-        e = proc_pidfile_lock(supervise_pid_path(s, a), &pid_fd);
+        e = proc_pidfile_lock(supervise_pid_path(v->snapshot, a), pid_fd_out);
     if (!e)
-        e = proc_pidfile_write(pid_fd);
+        e = proc_pidfile_write(*pid_fd_out);
     if (!e)
-        e = proc_signal_fd(signals, &v.signal_fd);
+        e = proc_signal_fd(signals, &v->signal_fd);
     if (!e)
-        e = engine_log_start(s, false);
-    if (!e)
-        e = sockets_update(s, &v.sockets);
+        e = engine_log_start(v->snapshot, false);
+    v->logging = !e;
+    arena_free(a);
+    return e ? e : sockets_update(v->snapshot, &v->sockets);
+}
+
+int supervise(struct snapshot *s, int ready_fd)
+{
+    struct supervisor v = {.snapshot = s, .link_fd = -1, .signal_fd = -1, .ready_fd = ready_fd,
+                           .pause_ms = PAUSE_MS_FIRST};
+    int pid_fd = -1;
+    struct err *e = take_charge(&v, &pid_fd);
     if (e) {
-        log_fatal("master", "%s", e->text);
-        log_stop();
-        tell_ready(&v, e->text);
+        v.status = 1;
+        if (v.logging)
+            log_fatal("master", "%s", e->text);
         if (ready_fd < 0)
-            fprintf(stderr, "postfix: fatal: %s\n", e->text);
-        arena_free(a);
-        return 1;
+            fprintf(stderr, "postfix/master: fatal: %s\n", e->text);
+        tell_ready(&v, e->text);
+    } else {
+        log_info("master", "daemon started -- version %s, configuration %s", s->params->mail_version,
+                 s->config_dir);
+        loop(&v);
     }
-    log_info("master", "daemon started -- version %s, configuration %s", s->params->mail_version,
-             s->config_dir);
-    loop(&v);
+    close_link(&v);
     sockets_close(&v.sockets);
-    (void)!ftruncate(pid_fd, 0);
-    close(pid_fd);
+    if (pid_fd >= 0) {
+        (void)!ftruncate(pid_fd, 0);
+        close(pid_fd);
+    }
+    if (v.signal_fd >= 0)
+        close(v.signal_fd);
     snapshot_unref(v.snapshot);
     log_stop();
-    arena_free(a);
     return v.status;
 }

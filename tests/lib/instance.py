@@ -282,6 +282,7 @@ class Server:
     def wait_ready(self, timeout=30):
         """Until every port gives its greeting."""
         limit = time.monotonic() + timeout
+        seen_dead = 0           # a process has no arguments for a moment while it starts
         for name, port in self.ports.items():
             while True:
                 try:
@@ -295,7 +296,8 @@ class Server:
                 if time.monotonic() > limit:
                     raise self.error("service %s: no greeting on port %d within %d s"
                                      % (name, port, timeout))
-                if not processes_of(self.dir):
+                seen_dead = 0 if processes_of(self.dir) else seen_dead + 1
+                if seen_dead > 2:
                     raise self.error("the server has died")
                 if "bad command startup -- throttling" in self.log():
                     raise self.error("service %s: its program does not start" % name)
