@@ -86,8 +86,8 @@ static void do_hold(struct qmsg *m, struct active *a)
     }
 }
 
-/* With new flags, and unless it is held: at once. What is being delivered comes back when its running
- * attempts have ended. */
+/* With new flags, and unless it is held: at once. What is being delivered comes back when its
+ * running attempts have ended. */
 static void try_now(struct queue *q, struct qmsg *m, struct active *a, uint32_t flags)
 {
     struct mark k = {.flags = flags};

@@ -7,7 +7,7 @@
 struct queue {
     struct store *store;
     struct sched *sched;
-    struct worker *home;       /* the scheduler thread */
+    struct worker *home; /* the scheduler thread */
     struct queue_hooks hooks;
     bool offline;
 };

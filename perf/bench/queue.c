@@ -1,10 +1,11 @@
-/* What a message costs between its acceptance and its removal: fibers on two workers commit messages of
- * 10 KiB to one recipient, an agent that takes no time delivers each, the scheduler thread removes it. Prints,
- * for some numbers of senders and sites, with and without reuse of connections: messages/s, CPU time
- * (the whole process), wake-ups, allocations, log writes and index commits per message.
+/* What a message costs between its acceptance and its removal: fibers on two workers commit
+ * messages of 10 KiB to one recipient, an agent that takes no time delivers each, the scheduler
+ * thread removes it. Prints, for some numbers of senders and sites, with and without reuse of
+ * connections: messages/s, CPU time (the whole process), wake-ups, allocations, log writes and
+ * index commits per message.
  *
- *     queue DIR [messages [backlog]]     DIR: an empty folder on the disk to measure; backlog: so many
- *                                        messages are deferred and in the queue meanwhile */
+ *     queue DIR [messages [backlog]]     DIR: an empty folder on the disk to measure; backlog: so
+ * many messages are deferred and in the queue meanwhile */
 #include <pthread.h>
 #include <semaphore.h>
 #include <stdatomic.h>
@@ -223,7 +224,7 @@ int main(int argc, char **argv)
     static const struct {
         int senders, sites;
         bool reuse;
-    } rounds[] = {{1, 1, false},   {20, 1, false},  {20, 1, true}, {100, 1, false},
+    } rounds[] = {{1, 1, false},  {20, 1, false},     {20, 1, true},    {100, 1, false},
                   {100, 1, true}, {100, 1000, false}, {100, 1000, true}};
     struct bench *b = &bench;
     if (argc < 2)

@@ -109,7 +109,8 @@ void active_stop(struct active *a)
     }
 }
 
-static void mark_with(struct active *a, uint32_t flags, int64_t due_us, const uint32_t *rcpts, size_t n)
+static void mark_with(struct active *a, uint32_t flags, int64_t due_us, const uint32_t *rcpts,
+                      size_t n)
 {
     struct mark_rcpt *list = mem_alloc((n + 1) * sizeof(*list));
     for (size_t i = 0; i < n; i++) {
@@ -135,6 +136,10 @@ static void remove_now(struct active *a)
 
 static void expire(struct active *a)
 {
+    static const struct dsn forced = {.status = "4.7.0",
+                                      .text = STR("message is administratively expired"),
+                                      .mta = STR(""),
+                                      .diagnostic = STR("")};
     struct envelope *env = a->m->env;
     uint32_t *list;
     size_t n = pick(a, is_left, &list);
@@ -144,12 +149,8 @@ static void expire(struct active *a)
     for (size_t i = 0; i < n; i++) {
         struct rcpt *r = &env->rcpts[list[i]];
         r->state = RCPT_BOUNCED;
-        if (r->why.status[0])
-            continue;
-        r->why = (struct dsn){.status = "4.7.0",
-                              .text = STR("message is administratively expired"),
-                              .mta = STR(""),
-                              .diagnostic = STR("")};
+        if (!r->why.status[0] && a->force_expire)
+            r->why = forced;
     }
     active_mark(a, list, n);
     mem_free(list);
@@ -205,7 +206,8 @@ static bool tell_what_is_due(struct active *a)
         return true;
     }
     if (warning_is_due(a)) {
-        store_mark(a->m, &(struct mark){qmsg_flags(a->m) | MESSAGE_WARNED, qmsg_due_us(a->m), NULL, 0});
+        store_mark(a->m,
+                   &(struct mark){qmsg_flags(a->m) | MESSAGE_WARNED, qmsg_due_us(a->m), NULL, 0});
         n = pick(a, is_left, &rcpts);
         tell(a, NOTICE_DELAY, rcpts, n);
         return true;
@@ -239,8 +241,8 @@ static bool must_expire(const struct active *a)
         return false;
     if (a->force_expire)
         return true;
-    return !a->again && backoff_expired(&a->sched->opts, env->sender.len == 0, env->arrival_us,
-                                        clock_wall_us());
+    return !a->again &&
+           backoff_expired(&a->sched->opts, env->sender.len == 0, env->arrival_us, clock_wall_us());
 }
 
 void active_settle(struct active *a)

@@ -5,7 +5,8 @@
 
 #include "queue/sched/sched.h"
 
-/* The wait is the age of the message, but not less than minimal and not more than maximal backoff. */
+/* The wait is the age of the message, but not less than minimal and not more than maximal backoff.
+ */
 int64_t backoff_next_us(const struct sched_options *o, int64_t arrival_us, int64_t now_us);
 /* Its lifetime is up. A lifetime of 0 means one try. */
 bool backoff_expired(const struct sched_options *o, bool null_sender, int64_t arrival_us,

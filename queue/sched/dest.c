@@ -1,4 +1,5 @@
-/* One destination: what waits for it, how much of it may be out, and what became of the last ones. */
+/* One destination: what waits for it, how much of it may be out, and what became of the last ones.
+ */
 #include "io/base/check.h"
 #include "io/base/clock.h"
 #include "io/base/mem.h"
@@ -83,8 +84,8 @@ void dest_revive(struct dest *d)
     dest_release(d);
 }
 
-/* What waits for a dead site is deferred at once by the retry agent, which logs it: the message goes
- * back to sleep and holds no memory here. */
+/* What waits for a dead site is deferred at once by the retry agent, which logs it: the message
+ * goes back to sleep and holds no memory here. */
 static void suspend(struct dest *d, struct entry *e)
 {
     struct buf text = {0};
@@ -128,8 +129,8 @@ static bool may_go(const struct dest *d)
     return d->state == DEST_READY && d->todo_count > 0 && d->busy < limit;
 }
 
-/* Whoever waits for a slot has it before those that come later, and before a dest that has just given
- * one back: no site takes all of a transport's processes. */
+/* Whoever waits for a slot has it before those that come later, and before a dest that has just
+ * given one back: no site takes all of a transport's processes. */
 void dest_pump(struct dest *d)
 {
     struct transport *t = d->transport;

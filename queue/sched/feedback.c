@@ -2,7 +2,6 @@
 
 #include <math.h>
 
-
 /* postconf(5): feedback is a number, 1/concurrency or 1/sqrt_concurrency. */
 static double value_at(double flat, double per_window, bool root, int64_t window)
 {

@@ -1,16 +1,17 @@
 /* feedback: the concurrency window of one destination (SCHEDULER_README, "concurrency scheduling").
  * Pure: numbers in, numbers out; tests are tables.
  *
- *     OPEN --cohorts of failures reach the limit--> DEAD --feedback_revive (after a wait)--> OPEN */
+ *     OPEN --cohorts of failures reach the limit--> DEAD --feedback_revive (after a wait)--> OPEN
+ */
 #ifndef QUEUE_SCHED_FEEDBACK_H
 #define QUEUE_SCHED_FEEDBACK_H
 
 #include "queue/sched/sched.h"
 
 struct window {
-    int64_t size;        /* deliveries allowed at once; 0 = the site is dead */
+    int64_t size;            /* deliveries allowed at once; 0 = the site is dead */
     double success, failure; /* feedback gathered towards the next step */
-    double fail_cohorts; /* pseudo-cohorts of failures since the last success */
+    double fail_cohorts;     /* pseudo-cohorts of failures since the last success */
 };
 
 void feedback_init(struct window *w, const struct sched_transport *t);

@@ -1,5 +1,6 @@
 /* loader: what is due comes from the index into the active queue, as far as there is room
- * (qmgr_message_active_limit), every queue_run_delay, at a flush, and as soon as room comes when mail was left behind. */
+ * (qmgr_message_active_limit), every queue_run_delay, at a flush, and as soon as room comes when
+ * mail was left behind. */
 #include "io/base/check.h"
 #include "io/base/clock.h"
 #include "io/base/log.h"
@@ -69,8 +70,8 @@ static struct err *load_one(struct sched *s, uint64_t seq, int64_t now_us)
     return NULL;
 }
 
-/* One step of a run: not so long that deliveries would notice. *ended_out: there is no more to load, or no
- * room for it. */
+/* One step of a run: not so long that deliveries would notice. *ended_out: there is no more to
+ * load, or no room for it. */
 static struct err *load_step(struct sched *s, bool *ended_out)
 {
     struct store_due list[SLICE];

@@ -71,8 +71,8 @@ static void answer(struct agent_wait *w, struct request *next)
     worker_post(w->worker, &w->answer);
 }
 
-/* The first entry gives a share; the rest of it waits behind the others, so that a message with many
- * recipients does not keep those with few waiting. */
+/* The first entry gives a share; the rest of it waits behind the others, so that a message with
+ * many recipients does not keep those with few waiting. */
 static struct request *next_share(struct dest *d)
 {
     struct entry *e = CONTAINER(d->todo.next, struct entry, link);

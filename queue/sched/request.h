@@ -17,24 +17,26 @@ struct request_rcpt {
     const struct rcpt *rcpt;    /* immutable part only */
     enum request_result result; /* PENDING when handed back = DEFER with "4.3.0 unknown status" */
     struct dsn dsn;             /* texts in request->arena */
-    bool told_elsewhere;        /* SENT to a next hop that offers DSN: it tells of success (RFC 3461 §5.2.2) */
+    bool told_elsewhere;        /* SENT to a next hop that offers DSN: it tells of success (RFC 3461
+                                   §5.2.2) */
 };
 
 struct request {
     uint32_t magic;
-    struct mbox_msg mbox;   /* scheduler and worker post it to each other */
-    struct qmsg *msg;       /* one reference */
-    struct arena *arena;    /* lives as long as the request; results go here */
-    const char *transport;  /* master.cf name, "smtp" */
+    struct mbox_msg mbox;  /* scheduler and worker post it to each other */
+    struct qmsg *msg;      /* one reference */
+    struct arena *arena;   /* lives as long as the request; results go here */
+    const char *transport; /* master.cf name, "smtp" */
     const char *nexthop;
     struct request_rcpt *rcpts;
     size_t rcpt_count;
-    int64_t made_us;        /* wall clock, when it went out: delays= b ends here */
+    int64_t made_us; /* wall clock, when it went out: delays= b ends here */
     /* --- set by the agent for feedback */
-    bool dest_dead;         /* could not be reached or refused service: site trouble, not this mail's */
-    struct dsn dest_why;    /* when dest_dead */
-    unsigned conn_use;      /* messages this connection has carried, this one included; logged from 2 on */
-    int64_t conn_done_us;   /* wall clock when the connection was ready: delays= c; 0 = none */
+    bool dest_dead; /* could not be reached or refused service: site trouble, not this mail's */
+    struct dsn dest_why; /* when dest_dead */
+    unsigned
+        conn_use; /* messages this connection has carried, this one included; logged from 2 on */
+    int64_t conn_done_us; /* wall clock when the connection was ready: delays= c; 0 = none */
     /* --- the scheduler's own */
     struct dest *dest;
     struct worker *worker;

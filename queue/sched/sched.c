@@ -1,5 +1,8 @@
 #include "queue/sched/sched.h"
 
+#include <stdlib.h>
+#include <strings.h>
+
 #include "io/base/check.h"
 #include "io/base/clock.h"
 #include "io/base/log.h"
@@ -206,6 +209,25 @@ static struct bin *bin_of(struct umap *bins, struct dest *d)
     return bin;
 }
 
+/* A message's recipients at one destination go out in the order of their addresses, and are split so. */
+static int by_address(const void *left, const void *right, void *ctx)
+{
+    const struct rcpt *rcpts = ctx;
+    struct str l = rcpts[*(const uint32_t *)left].address, r = rcpts[*(const uint32_t *)right].address;
+    ssize_t l_at = str_rindex(l, '@'), r_at = str_rindex(r, '@');
+    if ((l_at < 0) != (r_at < 0))
+        return l_at < 0 ? 1 : -1;
+    int order = 0;
+    if (l_at >= 0) {
+        struct str l_domain = str_from(l, (size_t)l_at), r_domain = str_from(r, (size_t)r_at);
+        size_t both = l_domain.len < r_domain.len ? l_domain.len : r_domain.len;
+        order = strncasecmp(l_domain.ptr, r_domain.ptr, both);
+        if (order == 0)
+            order = (l_domain.len > both) - (r_domain.len > both);
+    }
+    return order ? order : str_cmp(l, r);
+}
+
 static void file_many(struct active *a)
 {
     struct envelope *env = a->m->env;
@@ -220,6 +242,7 @@ static void file_many(struct active *a)
     while (umap_next(&bins, &at, &key, &value)) {
         struct bin *bin = value;
         struct dest *d = bin->dest;
+        qsort_r(bin->rcpts, bin->count, sizeof(bin->rcpts[0]), by_address, env->rcpts);
         dest_add(d, entry_new(a, bin->rcpts, bin->count));
         d->pins--;
         dest_release(d);

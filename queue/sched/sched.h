@@ -8,35 +8,38 @@
 
 /* Per transport: TRANSPORT_destination_..., or the default_... where it has none of its own. */
 struct sched_transport {
-    const char *name;                 /* master.cf service name */
-    int64_t initial_concurrency;      /* initial_destination_concurrency */
-    int64_t concurrency_limit;        /* default_destination_concurrency_limit; 0 = none */
-    int64_t recipient_limit;          /* default_destination_recipient_limit; 0 = none */
-    int64_t rate_delay_ms;            /* default_destination_rate_delay */
-    int64_t transport_rate_delay_ms;  /* default_transport_rate_delay */
-    int64_t failed_cohort_limit;      /* default_destination_concurrency_failed_cohort_limit */
-    double negative_feedback;         /* default_destination_concurrency_negative_feedback at window w: num + per_window/w */
-    double negative_per_window;       /* "1" -> 1, 0;  "1/concurrency" -> 0, 1;  "1/sqrt_concurrency": sqrt flag */
+    const char *name;                /* master.cf service name */
+    int64_t initial_concurrency;     /* initial_destination_concurrency */
+    int64_t concurrency_limit;       /* default_destination_concurrency_limit; 0 = none */
+    int64_t recipient_limit;         /* default_destination_recipient_limit; 0 = none */
+    int64_t rate_delay_ms;           /* default_destination_rate_delay */
+    int64_t transport_rate_delay_ms; /* default_transport_rate_delay */
+    int64_t failed_cohort_limit;     /* default_destination_concurrency_failed_cohort_limit */
+    double negative_feedback; /* default_destination_concurrency_negative_feedback at window w: num
+                                 + per_window/w */
+    double negative_per_window; /* "1" -> 1, 0;  "1/concurrency" -> 0, 1;  "1/sqrt_concurrency":
+                                   sqrt flag */
     bool negative_sqrt;
     double positive_feedback;
     double positive_per_window;
     bool positive_sqrt;
-    int64_t process_limit;            /* maxproc of master.cf; 0 = none */
-    bool unavailable;                 /* master.cf service that does not exist here: defer with `why` */
+    int64_t process_limit; /* maxproc of master.cf; 0 = none */
+    bool unavailable;      /* master.cf service that does not exist here: defer with `why` */
     const char *why;
 };
 struct sched_options {
     const struct sched_transport *transports;
     size_t transport_count;
-    struct sched_transport fallback;  /* transports nobody declared: unavailable, "mail transport unavailable" */
-    int64_t message_active_limit;     /* qmgr_message_active_limit */
-    int64_t recipient_limit;          /* qmgr_message_recipient_limit */
+    struct sched_transport
+        fallback; /* transports nobody declared: unavailable, "mail transport unavailable" */
+    int64_t message_active_limit; /* qmgr_message_active_limit */
+    int64_t recipient_limit;      /* qmgr_message_recipient_limit */
     int64_t queue_run_delay_s, minimal_backoff_s, maximal_backoff_s;
     int64_t maximal_lifetime_s, bounce_lifetime_s;
     int64_t transport_retry_s;
-    int64_t delay_warning_s;          /* delay_warning_time; 0 = off */
+    int64_t delay_warning_s; /* delay_warning_time; 0 = off */
     int64_t concurrency_feedback_debug;
-    const char *defer_transports;     /* list */
+    const char *defer_transports;        /* list */
     const char *empty_address_recipient; /* "MAILER-DAEMON" in listings is the caller's */
 };
 

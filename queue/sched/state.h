@@ -1,13 +1,11 @@
-/* state: the scheduler's own structures, private to queue/sched and queue/queue.c. All of it is touched on the
- * scheduler thread only, so nothing here is locked.
+/* state: the scheduler's own structures, private to queue/sched and queue/queue.c. All of it is
+ * touched on the scheduler thread only, so nothing here is locked.
  *
  * Message (struct active, qmsg.sched):
- *     RESOLVING --resolve hook answered--> RUNNING --last entry back--> NOTIFYING (if there is something to
- *     tell the sender) --> ended: removed, deferred, held
- * Destination (struct dest):
- *     READY   todo may go out while busy < window.size
- *     PAUSED  rate delay: nothing until the timer fires
- *     DEAD    window.size 0: nothing until the timer fires, what comes is deferred at once */
+ *     RESOLVING --resolve hook answered--> RUNNING --last entry back--> NOTIFYING (if there is
+ * something to tell the sender) --> ended: removed, deferred, held Destination (struct dest): READY
+ * todo may go out while busy < window.size PAUSED  rate delay: nothing until the timer fires DEAD
+ * window.size 0: nothing until the timer fires, what comes is deferred at once */
 #ifndef QUEUE_SCHED_STATE_H
 #define QUEUE_SCHED_STATE_H
 
@@ -28,39 +26,41 @@ enum dest_state { DEST_READY, DEST_PAUSED, DEST_DEAD };
 struct transport {
     struct sched *sched;
     struct sched_transport opts;
-    struct hmap dests;    /* key -> struct dest */
-    int64_t busy;         /* requests out, against opts.process_limit */
-    struct list waiting;  /* dests with work that found no slot, in turn; empty while there is a slot */
-    struct timer pause;   /* transport_rate_delay: nothing goes out while `paused` */
+    struct hmap dests; /* key -> struct dest */
+    int64_t busy;      /* requests out, against opts.process_limit */
+    struct list
+        waiting; /* dests with work that found no slot, in turn; empty while there is a slot */
+    struct timer pause; /* transport_rate_delay: nothing goes out while `paused` */
     bool paused;
-    bool internal;        /* retry, error, discard: no site that could be dead */
-    bool deferred;        /* in defer_transports: only what was flushed is tried */
+    bool internal; /* retry, error, discard: no site that could be dead */
+    bool deferred; /* in defer_transports: only what was flushed is tried */
 };
 
 struct dest {
     struct transport *transport;
-    char *key;            /* nexthop, or the recipient where the recipient limit is 1 */
+    char *key; /* nexthop, or the recipient where the recipient limit is 1 */
     char *nexthop;
     enum dest_state state;
     struct window window;
     int64_t busy;
-    uint32_t pins;        /* somebody holds a pointer while entries are being made */
-    struct list todo;     /* struct entry; each gives one request, then goes to the end of the line */
+    uint32_t pins;    /* somebody holds a pointer while entries are being made */
+    struct list todo; /* struct entry; each gives one request, then goes to the end of the line */
     size_t todo_count;
-    struct list idle;     /* struct agent_wait: open connections, the latest first */
-    struct dsn why;       /* DEAD: what was wrong; strings on the heap */
-    struct timer timer;   /* end of PAUSED or DEAD */
-    struct list waiting;  /* in transport->waiting */
+    struct list idle;    /* struct agent_wait: open connections, the latest first */
+    struct dsn why;      /* DEAD: what was wrong; strings on the heap */
+    struct timer timer;  /* end of PAUSED or DEAD */
+    struct list waiting; /* in transport->waiting */
 };
 
-/* One message's recipients for one destination: becomes one request for each recipient_limit of them. */
+/* One message's recipients for one destination: becomes one request for each recipient_limit of
+ * them. */
 struct entry {
-    struct list link;      /* dest->todo */
-    struct list peers;     /* active->entries */
+    struct list link;  /* dest->todo */
+    struct list peers; /* active->entries */
     struct active *active;
     struct dest *dest;
-    uint32_t at, count;    /* the first that has not gone out; all */
-    uint32_t rcpts[];      /* indexes */
+    uint32_t at, count; /* the first that has not gone out; all */
+    uint32_t rcpts[];   /* indexes */
 };
 
 enum active_state { ACTIVE_RESOLVING, ACTIVE_RUNNING, ACTIVE_NOTIFYING };
@@ -69,14 +69,14 @@ struct active {
     struct qmsg *m;
     struct sched *sched;
     enum active_state state;
-    struct list entries;   /* waiting on a dest */
-    uint32_t running;      /* requests out */
+    struct list entries; /* waiting on a dest */
+    uint32_t running;    /* requests out */
     bool want_remove, want_hold;
-    bool again;            /* comes back at once, resolved anew (requeue, release) */
+    bool again; /* comes back at once, resolved anew (requeue, release) */
     bool force_expire, expired;
-    bool flushed;          /* somebody asked for it: defer_transports does not count */
-    bool bounce_failed;    /* no bounce could be made in this cycle */
-    uint32_t *fresh;       /* recipients that came to DONE in this cycle and asked for NOTIFY=SUCCESS */
+    bool flushed;       /* somebody asked for it: defer_transports does not count */
+    bool bounce_failed; /* no bounce could be made in this cycle */
+    uint32_t *fresh; /* recipients that came to DONE in this cycle and asked for NOTIFY=SUCCESS */
     uint32_t fresh_count;
     struct mbox_msg mbox;
 };
@@ -92,7 +92,7 @@ struct agent_wait {
     struct dest *dest;
     bool answered, leave_acked;
     bool listed;
-    struct list link;      /* dest->idle */
+    struct list link; /* dest->idle */
 };
 
 struct sched {
@@ -105,21 +105,21 @@ struct sched {
     struct arena *opts_arena;
     struct store *store;
     struct hmap transports;
-    struct umap active;       /* seq -> struct active */
-    size_t requests_out;      /* fibers that will post back: requests, resolves, notices, flushes */
+    struct umap active;  /* seq -> struct active */
+    size_t requests_out; /* fibers that will post back: requests, resolves, notices, flushes */
     bool draining;
-    struct event idle;        /* draining, and nothing is out */
+    struct event idle;             /* draining, and nothing is out */
     _Atomic uint64_t active_count; /* of `active`, for other threads to read */
     _Atomic uint64_t arriving;     /* committed, and not yet here */
     /* loader.c */
-    struct timer run_timer;   /* next queue run */
-    struct timer step_timer;  /* next step of the one that is under way (`loading`) */
+    struct timer run_timer;  /* next queue run */
+    struct timer step_timer; /* next step of the one that is under way (`loading`) */
     struct store_due run_after;
     int64_t run_until_us;
-    struct event room;        /* a message left the active queue */
-    bool more;                /* the last run ended for want of room */
+    struct event room; /* a message left the active queue */
+    bool more;         /* the last run ended for want of room */
     bool loading, started;
-    int64_t strays_until_ns;  /* until then mail that was left in the log may come up in the index */
+    int64_t strays_until_ns; /* until then mail that was left in the log may come up in the index */
 };
 
 /* sched.c */
@@ -129,10 +129,10 @@ void sched_free(struct sched *s);
 void sched_configure(struct sched *s, const struct sched_options *opts);
 /* A message comes into the active queue, resolved already or not. Takes m's reference. */
 struct active *sched_admit(struct sched *s, struct qmsg *m);
-void sched_resolve(struct active *a); /* asks the hook on a worker */
-void sched_resolved(struct active *a); /* files its recipients under destinations */
+void sched_resolve(struct active *a);    /* asks the hook on a worker */
+void sched_resolved(struct active *a);   /* files its recipients under destinations */
 void sched_fiber_ended(struct sched *s); /* one of requests_out */
-void active_settle(struct active *a); /* nothing of it is running: decide what comes next */
+void active_settle(struct active *a);    /* nothing of it is running: decide what comes next */
 /* Pull waiting entries back, so that a wanted act can end the cycle. */
 void active_stop(struct active *a);
 void active_free(struct active *a);
@@ -171,7 +171,7 @@ void loader_take_or_leave(struct sched *s, struct qmsg *m);
 void loader_flush(struct sched *s, struct str site);
 
 /* request.c */
-void request_emit(struct dest *d); /* a share of its first entry */
+void request_emit(struct dest *d);   /* a share of its first entry */
 void request_drain(struct sched *s); /* agents that wait for more are told there is none */
 
 #endif

@@ -57,8 +57,8 @@ struct transport *transport_get(struct sched *s, const char *name)
     t = MEM_NEW(struct transport);
     t->sched = s;
     t->opts.name = mem_strdup(name);
-    t->internal = strcmp(name, "retry") == 0 || strcmp(name, "error") == 0 ||
-                  strcmp(name, "discard") == 0;
+    t->internal =
+        strcmp(name, "retry") == 0 || strcmp(name, "error") == 0 || strcmp(name, "discard") == 0;
     list_init(&t->waiting);
     transport_configure(t);
     hmap_put(&s->transports, str_of(name), t);

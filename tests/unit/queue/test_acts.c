@@ -187,7 +187,8 @@ static void forced_expiry_of_deferred_mail_tells_why_it_waited(void **state)
     assert_int_equal(notices_seen(), 1);
     assert_true(world.notices[0].expired);
     assert_string_equal(world.notices[0].text, "greylisted");
-    snprintf(text, sizeof text, "%s: from=<sender@example.com>, status=force-expired, returned", id);
+    snprintf(text, sizeof text, "%s: from=<sender@example.com>, status=force-expired, returned",
+             id);
     WAIT_FOR(logged(text) == 1);
     assert_true(queue_down(5000));
 }
@@ -288,7 +289,8 @@ static void lists_in_order_and_in_slices(void **state)
     assert_true(queue_down(5000));
 }
 
-/* Everything at once, in an order that is never the same; in the end each recipient had its mail once. */
+/* Everything at once, in an order that is never the same; in the end each recipient had its mail
+ * once. */
 enum { ROUNDS = 60, BUSY_MAIL = 600 };
 
 static void keep_posting(void *arg)

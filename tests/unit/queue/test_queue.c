@@ -24,7 +24,8 @@ static void log_lines_are_postfix_s(void **state)
     queue_up();
     const char *id = post_to("ok@example.org");
     WAIT_FOR(gone(id));
-    snprintf(text, sizeof text, "postfix/qmgr[%d]: %s: from=<sender@example.com>, size=", getpid(), id);
+    snprintf(text, sizeof text, "postfix/qmgr[%d]: %s: from=<sender@example.com>, size=", getpid(),
+             id);
     WAIT_FOR(logged(text) == 1);
     snprintf(text, sizeof text, "nrcpt=1 (queue active)");
     WAIT_FOR(logged(text) >= 1);
@@ -116,7 +117,8 @@ static void expired_mail_goes_back_once(void **state)
     assert_string_equal(n->id, id);
     assert_string_equal(n->status, "4.2.0");
     assert_string_equal(n->text, "mailbox busy");
-    snprintf(text, sizeof text, "%s: from=<sender@example.com>, status=expired, returned to sender", id);
+    snprintf(text, sizeof text, "%s: from=<sender@example.com>, status=expired, returned to sender",
+             id);
     WAIT_FOR(logged(text) == 1);
     assert_true(queue_down(5000));
     queue_up();
@@ -246,7 +248,8 @@ static void a_hundred_thousand_recipients(void **state)
         rcpts[i] = text + (size_t)i * 32;
         /* half of them at one site, half at sites of their own, and one site is down */
         int site = i % 2 ? i : 0;
-        snprintf(text + (size_t)i * 32, 32, "%s-%d@%d.org", i % 10 == 3 ? "dead" : "ok", i, site % 20000);
+        snprintf(text + (size_t)i * 32, 32, "%s-%d@%d.org", i % 10 == 3 ? "dead" : "ok", i,
+                 site % 20000);
     }
     world.sites_down = true;
     struct posting p = {.rcpts = rcpts, .rcpt_count = N};

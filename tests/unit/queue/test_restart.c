@@ -1,5 +1,5 @@
-/* Stops of every kind: clean, in the middle of deliveries, and by a crash (a copy of the running queue's folder,
- * taken file by file, is what a crash at some moment could have left). */
+/* Stops of every kind: clean, in the middle of deliveries, and by a crash (a copy of the running
+ * queue's folder, taken file by file, is what a crash at some moment could have left). */
 #include "tests/unit/queue/world.h"
 
 static void a_drain_waits_for_what_runs(void **state)
@@ -112,8 +112,8 @@ static bool was_delivered(const char *id, int i)
     return yes;
 }
 
-/* Everything that was acknowledged before the copy was begun is in the copy, or was delivered before the
- * copy was complete. */
+/* Everything that was acknowledged before the copy was begun is in the copy, or was delivered
+ * before the copy was complete. */
 static void nothing_acknowledged_is_lost_in_a_crash(void **state)
 {
     (void)state;

@@ -1,14 +1,15 @@
-/* What the tests of the queue as a whole share: a real queue in a private folder, a scheduler worker, two
- * workers, and hooks that play the rest of the mail system.
+/* What the tests of the queue as a whole share: a real queue in a private folder, a scheduler
+ * worker, two workers, and hooks that play the rest of the mail system.
  *
  * The agent does what the recipient's local part says (up to the first '-'):
  *     ok defer bounce pending slow     slow: world.slow_ms, then sent
  *     once                             deferred at its first attempt, then sent
  *     dead                             the site cannot be reached while world.sites_down
  *     gate                             waits until world.gate_open
- * and checks at each request what must always hold: not more at once for a destination than the limit, no
- * recipient twice at once, none again after it was delivered (but in a copy of the queue), content as it came.
- * The transport is the first label of the domain where that is one of world.transports, else smtp. */
+ * and checks at each request what must always hold: not more at once for a destination than the
+ * limit, no recipient twice at once, none again after it was delivered (but in a copy of the
+ * queue), content as it came. The transport is the first label of the domain where that is one of
+ * world.transports, else smtp. */
 #ifndef TEST_QUEUE_WORLD_H
 #define TEST_QUEUE_WORLD_H
 
@@ -48,10 +49,10 @@ struct world {
     atomic_bool sites_down, gate_open, notify_fails, repeats_allowed, no_checks;
     /* --- what was seen */
     pthread_mutex_t lock;
-    struct hmap sites;   /* transport/nexthop -> struct site */
-    struct hmap flying;  /* id/address */
-    struct hmap done;    /* id/address that were delivered */
-    struct hmap tried;   /* id/address */
+    struct hmap sites;  /* transport/nexthop -> struct site */
+    struct hmap flying; /* id/address */
+    struct hmap done;   /* id/address that were delivered */
+    struct hmap tried;  /* id/address */
     struct seen_notice notices[64];
     size_t notice_count;
     uint64_t sent, deferred, bounced, resolved, reused, connections;
@@ -278,7 +279,8 @@ static inline void play(struct request *r)
         MUST(space != NULL);
         for (size_t i = 0; i < r->rcpt_count; i++) {
             answer_rcpt(r, i, REQUEST_DEFER, "", space + 1);
-            str_copy(r->rcpts[i].dsn.status, 12, str_make(r->nexthop, (size_t)(space - r->nexthop)));
+            str_copy(r->rcpts[i].dsn.status, 12,
+                     str_make(r->nexthop, (size_t)(space - r->nexthop)));
         }
         return;
     }
@@ -347,8 +349,12 @@ static inline void world_defaults(void)
     world.so = (struct sched_options){
         .transports = world.transports,
         .transport_count = 1,
-        .fallback = {.name = "", .why = "mail transport unavailable", .initial_concurrency = 5,
-                     .concurrency_limit = 20, .recipient_limit = 50, FEEDBACK},
+        .fallback = {.name = "",
+                     .why = "mail transport unavailable",
+                     .initial_concurrency = 5,
+                     .concurrency_limit = 20,
+                     .recipient_limit = 50,
+                     FEEDBACK},
         .message_active_limit = 20000,
         .recipient_limit = 20000,
         .queue_run_delay_s = 1,
@@ -362,10 +368,8 @@ static inline void world_defaults(void)
     };
     world.transports[0] = world.so.fallback;
     world.transports[0].name = "smtp";
-    world.qo = (struct queue_options){.directory = world.dir,
-                                      .segment_bytes = 1 << 20,
-                                      .mark_delay_ms = 5,
-                                      .sched = &world.so};
+    world.qo = (struct queue_options){
+        .directory = world.dir, .segment_bytes = 1 << 20, .mark_delay_ms = 5, .sched = &world.so};
 }
 
 /* Another transport, like smtp but for what the caller changes. */
@@ -394,7 +398,8 @@ static inline void queue_up(void)
         OK(worker_start(&(struct worker_options){.name = name, .cpu = -1}, NULL, NULL,
                         &world.workers[i]));
     }
-    OK(worker_start(&(struct worker_options){.name = "sched", .cpu = -1}, NULL, NULL, &world.sched));
+    OK(worker_start(&(struct worker_options){.name = "sched", .cpu = -1}, NULL, NULL,
+                    &world.sched));
     there(world.sched, open_main, NULL);
 }
 
@@ -464,209 +469,6 @@ static inline int queue_world_teardown(void **state)
     return world_teardown(state);
 }
 
-/* --- mail */
-
-struct posting {
-    const char *sender;
-    const char *const *rcpts;
-    size_t rcpt_count;
-    uint8_t notify;
-    unsigned flags;
-    int64_t arrival_us;
-    uint64_t number;
-    size_t size;
-    char id[QUEUE_ID_MAX];
-};
-
-static inline void post_main(void *arg)
-{
-    struct posting *p = arg;
-    struct arena *a = arena_new(0, 0);
-    struct buf b = {0};
-    struct draft *d;
-    struct envelope *e = ARENA_NEW(a, struct envelope);
-    e->sender = str_of(p->sender);
-    e->envid = STR("");
-    e->flags = p->flags;
-    e->arrival_us = p->arrival_us;
-    e->data_size = p->number;
-    e->rcpt_count = p->rcpt_count;
-    e->rcpts = arena_zalloc(a, p->rcpt_count * sizeof *e->rcpts);
-    for (size_t i = 0; i < p->rcpt_count; i++)
-        e->rcpts[i] = (struct rcpt){.address = str_of(p->rcpts[i]),
-                                    .original = str_of(p->rcpts[i]),
-                                    .orcpt = STR(""),
-                                    .resolved = str_of(p->rcpts[i]),
-                                    .notify = p->notify};
-    fill_content(&b, p->number, p->size != 0 ? p->size : 2000);
-    OK(queue_begin(world.q, &d));
-    memcpy(p->id, d->id, sizeof p->id);
-    OK(draft_write(d, buf_str(&b)));
-    OK(queue_commit(d, e));
-    buf_fini(&b);
-    arena_free(a);
-}
-
-static inline void post(struct posting *p)
-{
-    static uint64_t numbers;
-    p->number = ++numbers;
-    if (p->sender == NULL)
-        p->sender = "sender@example.com";
-    there(world.workers[p->number % WORKERS], post_main, p);
-}
-
-/* One message to one recipient; its id. */
-static inline const char *post_to(const char *rcpt)
-{
-    static char ids[16][QUEUE_ID_MAX];
-    static int at;
-    struct posting p = {.rcpts = &rcpt, .rcpt_count = 1};
-    post(&p);
-    char *id = ids[at++ % 16];
-    memcpy(id, p.id, QUEUE_ID_MAX);
-    return id;
-}
-
-/* --- looking */
-
-struct lookup {
-    const char *id;
-    bool found;
-    enum queue_name queue;
-    size_t rcpts;
-    enum rcpt_state state;
-    int64_t next_try_us;
-    char status[12], text[200];
-};
-
-static inline void lookup_main(void *arg)
-{
-    struct lookup *l = arg;
-    struct arena *a = arena_new(0, 0);
-    struct queue_entry entry;
-    struct qmsg *m;
-    OK(queue_find(world.q, str_of(l->id), a, &entry, &m, &l->found));
-    if (l->found) {
-        l->queue = entry.queue;
-        l->rcpts = entry.env->rcpt_count;
-        l->next_try_us = entry.next_try_us;
-        if (l->rcpts > 0) {
-            l->state = entry.env->rcpts[0].state;
-            memcpy(l->status, entry.env->rcpts[0].why.status, sizeof l->status);
-            str_copy(l->text, sizeof l->text, entry.env->rcpts[0].why.text);
-        }
-        qmsg_unref(m);
-    }
-    arena_free(a);
-}
-
-static inline struct lookup lookup(const char *id)
-{
-    struct lookup l = {.id = id};
-    there(world.workers[0], lookup_main, &l);
-    return l;
-}
-
-static inline bool is_in(const char *id, enum queue_name queue)
-{
-    struct lookup l = lookup(id);
-    return l.found && l.queue == queue;
-}
-
-static inline bool gone(const char *id)
-{
-    return !lookup(id).found;
-}
-
-struct listing {
-    size_t count, max;
-    char ids[24][QUEUE_ID_MAX];
-    enum queue_name queues[24];
-};
-
-static inline void list_main_of_test(void *arg)
-{
-    struct listing *l = arg;
-    uint64_t after = 0;
-    size_t n = 1;
-    while (n > 0) {
-        struct arena *a = arena_new(0, 0);
-        struct queue_entry *list;
-        OK(queue_list(world.q, after, l->max ? l->max : 100, a, &list, &n));
-        for (size_t i = 0; i < n; i++) {
-            MUST(list[i].seq > after);
-            after = list[i].seq;
-            if (l->count < 24) {
-                memcpy(l->ids[l->count], list[i].id, QUEUE_ID_MAX);
-                l->queues[l->count] = list[i].queue;
-            }
-            l->count++;
-        }
-        arena_free(a);
-    }
-}
-
-static inline size_t list_count(void)
-{
-    struct listing l = {0};
-    there(world.workers[1], list_main_of_test, &l);
-    return l.count;
-}
-
-static inline bool idle(void)
-{
-    struct queue_counts c = queue_counts(world.q);
-    return c.active == 0 && c.incoming == 0;
-}
-
-/* --- acts */
-
-struct acting {
-    enum queue_act act;
-    struct queue_select what;
-    uint64_t count, told;
-};
-
-static inline void told_one(void *ctx, const char *id)
-{
-    struct acting *a = ctx;
-    MUST(id[0] != '\0');
-    a->told++;
-}
-
-static inline void act_main(void *arg)
-{
-    struct acting *a = arg;
-    OK(queue_do(world.q, a->act, &a->what, told_one, a, &a->count));
-    MUST(a->told == a->count);
-}
-
-static inline uint64_t act(enum queue_act what, const char *id, enum queue_name queue)
-{
-    struct acting a = {.act = what, .what = {.id = str_of(id), .queue = queue}};
-    there(world.workers[0], act_main, &a);
-    return a.count;
-}
-
-struct flushing_test {
-    const char *id, *site;
-    bool found;
-};
-
-static inline void flush_test_main(void *arg)
-{
-    struct flushing_test *f = arg;
-    OK(queue_flush(world.q, str_of(f->id), str_of(f->site), &f->found));
-}
-
-static inline bool flush(const char *id, const char *site)
-{
-    struct flushing_test f = {.id = id, .site = site};
-    there(world.workers[0], flush_test_main, &f);
-    return f.found;
-}
-
 /* Lines of the log with this text; the logger writes a little later. */
 static char world_log[96];
 static inline size_t logged(const char *text)
@@ -688,7 +490,8 @@ static inline int log_setup(void **state)
     int fd = mkstemp(world_log);
     MUST(fd >= 0);
     close(fd);
-    OK(log_start(&(struct log_options){.file = world_log, .syslog_name = "postfix", .host = "test"}));
+    OK(log_start(
+        &(struct log_options){.file = world_log, .syslog_name = "postfix", .host = "test"}));
     return 0;
 }
 
@@ -700,5 +503,7 @@ static inline int log_teardown(void **state)
 }
 
 #define QUEUE_TEST(f) cmocka_unit_test_setup_teardown(f, queue_world_setup, queue_world_teardown)
+
+#include "tests/unit/queue/mail.h"
 
 #endif

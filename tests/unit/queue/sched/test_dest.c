@@ -1,4 +1,5 @@
-/* Destinations and transports: windows, dead sites, rates, turns. Rows of SCHEDULER_README as seen from outside. */
+/* Destinations and transports: windows, dead sites, rates, turns. Rows of SCHEDULER_README as seen
+ * from outside. */
 #include "tests/unit/queue/world.h"
 
 static void post_many(int n, const char *kind, const char *domain)
@@ -79,7 +80,8 @@ static void a_dead_site_holds_nobody(void **state)
     assert_int_equal(site_seen("smtp", "a.org").requests, a.requests);
     struct lookup l = lookup(id);
     assert_string_equal(l.status, "4.4.1");
-    assert_string_equal(l.text, "delivery temporarily suspended: connect to it: Connection refused");
+    assert_string_equal(l.text,
+                        "delivery temporarily suspended: connect to it: Connection refused");
     /* Somebody asks for it: another chance. */
     world.sites_down = false;
     assert_true(flush("", ""));
@@ -216,7 +218,8 @@ static void one_recipient_one_destination(void **state)
     struct sched_transport *t = transport_add("one");
     t->recipient_limit = 1;
     t->concurrency_limit = 2;
-    static const char *const rcpts[] = {"gate@one.org", "ok-1@one.org", "ok-2@one.org", "ok-3@one.org"};
+    static const char *const rcpts[] = {"gate@one.org", "ok-1@one.org", "ok-2@one.org",
+                                        "ok-3@one.org"};
     struct posting p = {.rcpts = rcpts, .rcpt_count = 4};
     queue_up();
     post(&p);

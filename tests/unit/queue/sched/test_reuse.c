@@ -53,7 +53,8 @@ static void idle_ones_are_canceled(void **state)
     worker_join(world.sched);
 }
 
-/* Connections that leave the moment the next request comes: idle times about as long as the gaps. */
+/* Connections that leave the moment the next request comes: idle times about as long as the gaps.
+ */
 struct sender {
     int worker, count;
     sem_t done;
@@ -68,7 +69,8 @@ static void send_many(void *arg)
         int n = 1 + i % 3;
         for (int k = 0; k < n; k++) {
             const char *kind = (i + k) % 50 == 7 ? "bounce" : (i + k) % 20 == 3 ? "once" : "ok";
-            snprintf(rcpt[k], sizeof rcpt[k], "%s-%d-%d@s%d.org", kind, s->worker, k, (i * 7 + k) % 13);
+            snprintf(rcpt[k], sizeof rcpt[k], "%s-%d-%d@s%d.org", kind, s->worker, k,
+                     (i * 7 + k) % 13);
             rcpts[k] = rcpt[k];
         }
         struct posting p = {.sender = "s@example.com",
@@ -147,12 +149,9 @@ static void thousands_with_reuse(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        QUEUE_TEST(connections_are_used_again),
-        QUEUE_TEST(idle_ones_leave_in_time),
-        QUEUE_TEST(idle_ones_are_canceled),
-        QUEUE_TEST(thousands_without_reuse),
-        QUEUE_TEST(thousands_that_just_miss),
-        QUEUE_TEST(thousands_with_reuse),
+        QUEUE_TEST(connections_are_used_again), QUEUE_TEST(idle_ones_leave_in_time),
+        QUEUE_TEST(idle_ones_are_canceled),     QUEUE_TEST(thousands_without_reuse),
+        QUEUE_TEST(thousands_that_just_miss),   QUEUE_TEST(thousands_with_reuse),
     };
     return cmocka_run_group_tests(tests, log_setup, log_teardown);
 }
