@@ -63,8 +63,10 @@ static struct err *post(struct report *r, struct str from, const char *what)
     char id[QUEUE_ID_MAX];
     const struct qmsg *m = r->notice->msg;
     bool utf8 = m->env->flags & ENV_SMTPUTF8;
-    enum cleanup_status status = cleanup_begin(
-        r->svc, m->queue, CLEANUP_LOCAL | CLEANUP_INTERNAL | (utf8 ? CLEANUP_UTF8 : 0U), &c);
+    const struct service *cleanup = config_service(r->svc->snapshot, "cleanup", NULL);
+    enum cleanup_status status =
+        cleanup_begin(cleanup ? cleanup : r->svc, m->queue,
+                      CLEANUP_LOCAL | CLEANUP_INTERNAL | (utf8 ? CLEANUP_UTF8 : 0U), &c);
 
     if (status != CLEANUP_OK)
         return err_new(status == CLEANUP_QUEUE_FULL ? ERR_FULL : ERR_IO, 0, "%s notification: %s", what,
