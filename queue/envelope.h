@@ -21,6 +21,7 @@ enum envelope_flags {
     ENV_LONG_LINES = 16,/* some content line is longer than 998 bytes */
     ENV_BOUNCE = 32,    /* a notice made here: no delay warning for it */
     ENV_LOCAL = 64,     /* posted locally (sendmail): rewrite_context local */
+    ENV_7BIT = 128,     /* BODY=7BIT; not together with ENV_8BIT */
 };
 
 /* RFC 3463 status and the reply or reason that came with it. */

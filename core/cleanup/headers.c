@@ -190,9 +190,7 @@ static void note_header(struct cleanup *c, const struct header_rule *rule, struc
         if (!c->svc->params->detect_8bit_encoding_header)
             break;
         if (str_eq_nocase(value, STR("8bit")) || str_eq_nocase(value, STR("binary")))
-            c->env.flags |= ENV_8BIT;
-        else if (str_eq_nocase(value, STR("7bit")))
-            c->env.flags &= ~(unsigned)ENV_8BIT;
+            c->env.flags = (c->env.flags | ENV_8BIT) & ~(unsigned)ENV_7BIT;
         break;
     default:
         break;

@@ -125,6 +125,8 @@ static void records(struct cat *c, record_each *each, const struct queue_entry *
         attr_number(c, each, "ret_flags", env->ret);
     if (env->flags & ENV_8BIT)
         attr(c, each, "encoding", STR("8bit"));
+    if (env->flags & ENV_7BIT)
+        attr(c, each, "encoding", STR("7bit"));
     if (envelope_attr(env, "rewrite_context").len > 0)
         attr(c, each, "rewrite_context", envelope_attr(env, "rewrite_context"));
     each(c, 'S', "sender", STR(""), address_quote(a, env->sender));

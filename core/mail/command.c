@@ -209,10 +209,12 @@ static bool mail_option(struct arena *a, struct str option, const struct command
 
     if (str_eq_nocase(option, STR("BODY=8BITMIME"))) {
         io->body_8bit = true;
+        io->body_7bit = false;
         return true;
     }
     if (str_eq_nocase(option, STR("BODY=7BIT"))) {
         io->body_8bit = false;
+        io->body_7bit = true;
         return true;
     }
     if (rules->smtputf8 && str_eq_nocase(option, STR("SMTPUTF8")))

@@ -49,6 +49,7 @@ struct command_rules {
 struct mail_options {
     int64_t size;   /* SIZE=, -1 beyond int64_t, 0 not given */
     bool body_8bit; /* BODY=8BITMIME */
+    bool body_7bit; /* BODY=7BIT */
     bool smtputf8;
     uint8_t ret;       /* RET_* of queue/envelope.h; 0 = not given */
     struct str envid;  /* decoded; arena memory */

@@ -211,7 +211,7 @@ static struct err *copy_lines(struct qmsg *m, struct cleanup *cl)
 
 static void copy_envelope(const struct envelope *env, struct cleanup *cl)
 {
-    cleanup_sender(cl, env->sender, env->ret, env->envid, env->flags & (ENV_8BIT | ENV_SMTPUTF8));
+    cleanup_sender(cl, env->sender, env->ret, env->envid, env->flags & (ENV_8BIT | ENV_7BIT | ENV_SMTPUTF8));
     for (size_t i = 0; i < env->attr_count; i++)
         cleanup_attr(cl, (const char *)env->attrs[i].name.ptr, env->attrs[i].value);
     for (size_t i = 0; i < env->rcpt_count; i++) {

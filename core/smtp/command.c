@@ -23,6 +23,8 @@ void smtp_command_mail(struct buf *out, struct arena *a, const struct envelope *
         buf_printf(out, " SIZE=%llu", (unsigned long long)env->data_size);
     if (EHLO_HAS(w->features, 8BITMIME) && (env->flags & ENV_8BIT) != 0)
         buf_add_c(out, " BODY=8BITMIME");
+    else if (EHLO_HAS(w->features, 8BITMIME) && (env->flags & ENV_7BIT) != 0)
+        buf_add_c(out, " BODY=7BIT");
     if (EHLO_HAS(w->features, DSN) && env->envid.len > 0) {
         buf_add_c(out, " ENVID=");
         buf_add_str(out, xtext_encode(a, env->envid));

@@ -45,7 +45,7 @@ bool smtpd_open(struct smtpd *s)
     const struct service *service = config_service(s->svc->snapshot, "cleanup", NULL);
     unsigned flags = (s->local_headers ? CLEANUP_LOCAL : 0U) |
                      (s->options.smtputf8 ? CLEANUP_UTF8 : 0U);
-    unsigned env = (s->options.body_8bit ? ENV_8BIT : 0U) |
+    unsigned env = (s->options.body_8bit ? ENV_8BIT : 0U) | (s->options.body_7bit ? ENV_7BIT : 0U) |
                    (s->options.smtputf8 ? ENV_SMTPUTF8 : 0U);
 
     enum cleanup_status status = cleanup_begin(service ? service : s->svc, s->queue, flags,
