@@ -5,6 +5,8 @@
 #include "maps/map_types.def"
 #undef TYPE
 
+extern const struct map_type map_unavailable_type;
+
 static const struct map_type *const types[] = {
 #define TYPE(name, variable) &variable,
 #include "maps/map_types.def"
@@ -94,8 +96,12 @@ struct err *map_open(struct str type_name, unsigned flags, const struct map_opti
     if (e)
         return e;
     const struct map_type *type = map_type_find(type_text);
-    if (!type)
-        return no_such_type(type_text);
+    if (!type) {
+        e = no_such_type(type_text);
+        if (e->kind != ERR_UNSUPPORTED || !(flags & MAP_LAZY))
+            return e;
+        type = &map_unavailable_type;
+    }
     if (nesting >= NESTING_MAX)
         return err_new(ERR_LIMIT, 0, "tables nested too deeply: \"%.*s\"", STR_ARG(str_head(name, 60)));
     struct map *m = MEM_NEW(struct map);

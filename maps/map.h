@@ -16,7 +16,8 @@ enum map_flags {
     MAP_FOLD = 1,       /* keys are folded to lower case before the lookup (addresses, domains) */
     MAP_REGEXP_SUB = 2, /* pattern results may use $1 (not for security-sensitive tables) */
     MAP_LAZY = 4,       /* a file that cannot be opened now is no error of map_open: it is logged, and
-                           find is an error until the file appears */
+                           find is an error until the file appears; so is every find in a table whose
+                           type Postfix has and this program has not */
 };
 
 /* What the house needs of main.cf, filled by core/config. */
@@ -26,7 +27,7 @@ struct map_options {
 };
 
 /* ERR_CONFIG: unknown type ("unsupported dictionary type: foo"), bad inline text. ERR_UNSUPPORTED: a type of
- * Postfix that is not built in. ERR_NOTFOUND, ERR_REFUSED, ERR_IO, ERR_DAMAGED for files, unless MAP_LAZY: the
+ * Postfix that is not built in, unless MAP_LAZY. ERR_NOTFOUND, ERR_REFUSED, ERR_IO, ERR_DAMAGED for files, unless MAP_LAZY: the
  * caller decides whether to refuse the configuration. "proxy:" before a type means nothing here. */
 struct err *map_open(struct str type_name, unsigned flags, const struct map_options *options,
                      struct map **out) MUST_USE;

@@ -22,7 +22,7 @@ struct item {
     struct str text;
     struct cidr cidr;
     struct map *map;
-    const char *why; /* ITEM_BROKEN: the file cannot be read */
+    const char *why; /* ITEM_BROKEN: the file cannot be read, or the network is none */
 };
 
 struct match_list {
@@ -107,8 +107,10 @@ static struct err *parse_item(struct match_list *l, struct str text, bool match,
     if (networks && looks_like_network(text)) {
         struct cidr c;
         struct err *e = cidr_parse(text, &c);
-        if (e)
-            return err_in(e, "%s", l->param_name);
+        if (e) { /* as with a file that cannot be read */
+            add(l, ITEM_BROKEN, match, text)->why = arena_cstr(l->arena, str_of(e->text));
+            return NULL;
+        }
         add(l, ITEM_NETWORK, match, text)->cidr = c;
         return NULL;
     }

@@ -80,8 +80,7 @@ static bool read_line(struct smtpd *s, struct line *line)
 static bool matches(struct smtpd *s, struct match_list *list, struct str word)
 {
     bool match = false;
-    /* A copy: regexec, as sanitizers check it, wants the NUL behind the word. */
-    struct err *e = match_list_name(list, s->cmd, arena_str(s->cmd, word), &match);
+    struct err *e = match_list_name(list, s->cmd, word, &match);
 
     if (e)
         log_warning(s->svc->log_tag, "command list lookup error: %s", e->text);

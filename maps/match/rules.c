@@ -323,7 +323,8 @@ struct err *rules_find(struct map *m, struct arena *a, struct str key, struct st
     struct err *e = reload_take(m->impl, &t);
     if (e)
         return e;
-    e = search(t, a, key, value_out, found_out);
+    /* A copy: regexec, as sanitizers watch it, reads up to a NUL; keys are views. */
+    e = search(t, a, arena_str(a, key), value_out, found_out);
     reload_give(m->impl, t);
     return e;
 }

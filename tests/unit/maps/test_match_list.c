@@ -125,10 +125,8 @@ static void test_bad_lists(void **state)
         const char *text, *expected;
         enum match_kind kind;
     } bad[] = {
-        {"127.0.0.1/8", "non-null host address bits", MATCH_NETWORK},
         {"a !", "no pattern specified after", MATCH_DOMAIN},
         {"foo:bar", "unsupported dictionary type: foo", MATCH_DOMAIN},
-        {"1.2.3.4.5/2", "1.2.3.4.5", MATCH_NETWORK},
     };
     for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
         struct match_list *l;
