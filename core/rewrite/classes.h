@@ -1,4 +1,4 @@
-/* classes: which address class a domain is in (ADDRESS_CLASS_README). For core/rewrite only; others ask
+/* classes: which address class a domain is in (ADDRESS_CLASS_README), and who has moved. For core/rewrite only; others ask
  * resolve.h. May yield. */
 #ifndef CORE_REWRITE_CLASSES_H
 #define CORE_REWRITE_CLASSES_H
@@ -10,5 +10,8 @@ struct err *classes_remote(const struct service *svc, struct arena *a, struct st
                            enum address_class *out) MUST_USE;
 /* Of a local one: only the warnings. */
 struct err *classes_local_warn(const struct service *svc, struct arena *a, struct str domain) MUST_USE;
+/* relocated_maps; in the order of map_addr_find. */
+struct err *relocated_find(const struct service *svc, struct arena *a, struct str address,
+                           struct str *value_out, struct str *ext_out, bool *found_out) MUST_USE;
 
 #endif

@@ -1,6 +1,6 @@
 /* listed: the recipient tables of each class (smtpd_reject_unlisted_recipient). */
 #include "core/mail/address.h"
-#include "core/rewrite/resolve.h"
+#include "core/rewrite/classes.h"
 
 struct local_ctx {
     const struct service *svc;
@@ -33,6 +33,16 @@ static bool always_local(const struct params *p, struct str local)
 {
     return str_eq_nocase(local, str_of(p->double_bounce_sender)) ||
            str_eq_nocase(local, STR("postmaster")) || str_eq_nocase(local, STR("mailer-daemon"));
+}
+
+struct err *relocated_find(const struct service *svc, struct arena *a, struct str address,
+                           struct str *value_out, struct str *ext_out, bool *found_out)
+{
+    struct local_ctx ctx = {svc, a, NULL};
+    struct err *e = map_addr_find(&svc->lists->relocated_maps, a, address,
+                                  svc->params->recipient_delimiter, is_local, &ctx, value_out,
+                                  ext_out, found_out);
+    return e ? e : *found_out ? NULL : ctx.err;
 }
 
 struct err *resolve_listed(const struct service *svc, struct arena *a, const struct resolved *r,

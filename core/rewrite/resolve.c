@@ -136,6 +136,24 @@ static bool domain_ok(const struct params *p, struct arena *a, struct str *addre
     return address_domain_valid(domain);
 }
 
+/* Users who have moved, whatever class their domain is in; last, because it has the last word. */
+static struct err *relocated(const struct service *svc, struct arena *a, struct resolved *out)
+{
+    struct str value, ext;
+    bool found = false;
+
+    if (svc->lists->relocated_maps.count == 0)
+        return NULL;
+    struct err *e = relocated_find(svc, a, out->recipient, &value, &ext, &found);
+    if (e)
+        return err_in(e, "relocated_maps lookup");
+    if (found) {
+        out->transport = "error";
+        out->nexthop = arena_printf(a, "5.1.6 User has moved to %.*s", STR_ARG(value)).ptr;
+    }
+    return NULL;
+}
+
 static struct err *resolve(const struct service *svc, struct arena *a, struct str recipient,
                            struct resolved *out)
 {
@@ -155,13 +173,10 @@ static struct err *resolve(const struct service *svc, struct arena *a, struct st
     }
     struct str local = address_local(out->recipient), domain = address_domain(out->recipient);
     out->class = CLASS_LOCAL;
-    if (peeled.local) {
-        e = classes_local_warn(svc, a, domain);
-    } else {
-        out->routed = str_index(local, '@') >= 0 || str_index(local, '%') >= 0 ||
-                      str_index(local, '!') >= 0;
-        e = classes_remote(svc, a, fold_text(a, domain), &out->class);
-    }
+    out->routed = str_index(local, '@') >= 0 || str_index(local, '%') >= 0 ||
+                  str_index(local, '!') >= 0;
+    e = peeled.local ? classes_local_warn(svc, a, domain)
+                     : classes_remote(svc, a, fold_text(a, domain), &out->class);
     if (e)
         return e;
     route(svc, a, domain, out);
@@ -170,7 +185,16 @@ static struct err *resolve(const struct service *svc, struct arena *a, struct st
     if (*out->transport == '\0')
         return err_new(ERR_CONFIG, 0, "parameter %s: null transport is not allowed",
                        null_transport(out));
-    return NULL;
+    return relocated(svc, a, out);
+}
+
+/* Addresses mean what trivial-rewrite's line of master.cf says, whoever asks: -o on the line of smtpd does
+ * not change where mail goes. */
+static const struct service *resolver(const struct service *svc)
+{
+    const struct service *own = config_service(svc->snapshot, "rewrite", "unix");
+
+    return own ? own : svc;
 }
 
 void resolve_recipient(const struct service *svc, struct arena *a, struct str sender,
@@ -179,7 +203,7 @@ void resolve_recipient(const struct service *svc, struct arena *a, struct str se
     (void)sender; /* sender-dependent tables are asked here once they are parameters */
     memset(out, 0, sizeof *out);
     out->recipient = recipient;
-    struct err *e = resolve(svc, a, recipient, out);
+    struct err *e = resolve(resolver(svc), a, recipient, out);
     if (!e)
         return;
     log_warning("trivial-rewrite", "%s", e->text);
@@ -190,17 +214,18 @@ void resolve_recipient(const struct service *svc, struct arena *a, struct str se
 
 bool resolve_valid(const struct service *svc, struct arena *a, struct str address, bool utf8)
 {
-    struct str full = rewrite_address(svc->params, a, REWRITE_LOCAL, address);
+    const struct params *p = resolver(svc)->params;
+    struct str full = rewrite_address(p, a, REWRITE_LOCAL, address);
     struct str domain = address_domain(full);
 
     if (address.len == 0 || domain.len == 0) /* no domain: append_at_myorigin is off */
         return address.len == 0 || str_rindex(full, '@') < 0 ||
-               str_index(full, '@') != str_rindex(full, '@') || svc->params->resolve_null_domain;
+               str_index(full, '@') != str_rindex(full, '@') || p->resolve_null_domain;
     if (!utf8)
         for (size_t i = 0; i < domain.len; i++)
             if ((unsigned char)domain.ptr[i] > 127)
                 return false;
-    return domain_ok(svc->params, a, &full);
+    return domain_ok(p, a, &full);
 }
 
 /* --- hooks.resolve */
@@ -232,6 +257,7 @@ static void fill(const struct service *svc, struct qmsg *m, struct rcpt *rcpt)
 
 void resolve_message(const struct service *svc, struct qmsg *m)
 {
+    m->env->sender_shown = address_quote(m->arena, m->env->sender);
     for (size_t i = 0; i < m->env->rcpt_count; i++) {
         struct rcpt *rcpt = &m->env->rcpts[i];
         if (rcpt->state == RCPT_TODO || rcpt->state == RCPT_DEFERRED)

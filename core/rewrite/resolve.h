@@ -13,8 +13,8 @@ struct resolved {
     const char *nexthop;    /* "example.com", "[127.0.0.1]:2525" */
     struct str recipient;   /* internal form, after user@[our ip] and %-hack handling */
     bool table_error;       /* a lookup failed: defer; transport and nexthop are not set */
-    bool routed;            /* sender-specified routing: the domain is not ours, and the local part still holds
-                               an operator (@ % !), which the next hop may follow */
+    bool routed;            /* sender-specified routing: the local part still holds an operator (@ % !), which
+                               the next hop or a delivery agent may follow */
     bool bad_syntax;        /* the domain is no name (501 5.1.3); transport is "error" */
     const char *why;        /* when table_error: which table, and how it failed */
 };
