@@ -47,6 +47,7 @@ struct rcpt {
     uint8_t notify;      /* NOTIFY_* */
     /* --- scheduler thread */
     enum rcpt_state state;
+    uint32_t turn;       /* in which the recipients of this time in the active queue failed; 0 = earlier */
     struct dsn why;      /* last failure; in the message's arena */
     /* --- answers of hooks.resolve, made anew for each time in the active queue; arena memory */
     const char *transport; /* "smtp" */

@@ -79,6 +79,7 @@ static void fill(struct request *r, size_t i, enum request_result result, const 
     CHECK(rr->result == REQUEST_PENDING);
     rr->result = result;
     str_copy(rr->dsn.status, sizeof(rr->dsn.status), str_of(dsn));
+    rr->turn = ++r->turns;
     rr->dsn.text = text;
     rr->dsn.mta = arena_str(r->arena, str_of(mta));
     rr->dsn.diagnostic = arena_str(r->arena, str_of(diagnostic));

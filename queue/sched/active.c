@@ -1,4 +1,6 @@
 /* The end of a message's round in the active queue: what to tell the sender, and where it goes. */
+#include <stdlib.h>
+
 #include "io/base/check.h"
 #include "io/base/clock.h"
 #include "io/base/log.h"
@@ -188,12 +190,21 @@ static bool warning_is_due(const struct active *a)
            count_if(a, is_left) > 0;
 }
 
+static int by_turn(const void *left, const void *right, void *ctx)
+{
+    const struct rcpt *rcpts = ctx;
+    uint32_t l = *(const uint32_t *)left, r = *(const uint32_t *)right;
+    uint32_t l_turn = rcpts[l].turn, r_turn = rcpts[r].turn;
+    return l_turn != r_turn ? (l_turn > r_turn) - (l_turn < r_turn) : (l > r) - (l < r);
+}
+
 static bool tell_what_is_due(struct active *a)
 {
     uint32_t *rcpts;
     size_t n;
     if (!a->bounce_failed && count_if(a, is_bounced) > 0) {
         n = pick(a, is_bounced, &rcpts);
+        qsort_r(rcpts, n, sizeof(*rcpts), by_turn, a->m->env->rcpts);
         tell(a, NOTICE_BOUNCE, rcpts, n);
         return true;
     }

@@ -146,6 +146,7 @@ static void take_result(struct active *a, struct request_rcpt *rr)
         break;
     case REQUEST_BOUNCE:
         rcpt->state = RCPT_BOUNCED;
+        rcpt->turn = ++a->turns;
         break;
     case REQUEST_DEFER:
     case REQUEST_PENDING:
@@ -156,6 +157,19 @@ static void take_result(struct active *a, struct request_rcpt *rr)
         break;
     }
     keep_why(m, rcpt, &rr->dsn);
+}
+
+/* In the order in which the agent knew; those it said nothing of come last. */
+static void take_results(struct active *a, struct request *r)
+{
+    uint32_t *order = arena_zalloc(r->arena, (r->turns + 1) * sizeof(*order));
+    for (size_t i = 0; i < r->rcpt_count; i++)
+        order[r->rcpts[i].turn] = (uint32_t)i;
+    for (uint32_t turn = 1; turn <= r->turns; turn++)
+        take_result(a, &r->rcpts[order[turn]]);
+    for (size_t i = 0; i < r->rcpt_count; i++)
+        if (r->rcpts[i].turn == 0)
+            take_result(a, &r->rcpts[i]);
 }
 
 /* A message whose recipients are all delivered needs no marks: its tombstone says it. */
@@ -193,8 +207,7 @@ static void take_back(struct request *r, struct agent_wait *w)
     struct transport *t = d->transport;
     CHECK(a->running > 0);
     a->running--;
-    for (size_t i = 0; i < r->rcpt_count; i++)
-        take_result(a, &r->rcpts[i]);
+    take_results(a, r);
     mark_results(a, r);
     transport_finished(t);
     dest_finished(d, r->dest_dead, &r->dest_why);

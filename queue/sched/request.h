@@ -17,6 +17,7 @@ struct request_rcpt {
     const struct rcpt *rcpt;    /* immutable part only */
     enum request_result result; /* PENDING when handed back = DEFER with "4.3.0 unknown status" */
     struct dsn dsn;             /* texts in request->arena */
+    uint32_t turn;              /* 1, 2, ...: as outcomes came to be known; a notice keeps to it */
     bool told_elsewhere;        /* SENT to a next hop that offers DSN: it tells of success (RFC 3461
                                    §5.2.2) */
 };
@@ -30,6 +31,7 @@ struct request {
     const char *nexthop;
     struct request_rcpt *rcpts;
     size_t rcpt_count;
+    uint32_t turns;  /* the last one given to a recipient */
     int64_t made_us; /* wall clock, when it went out: delays= b ends here */
     /* --- set by the agent for feedback */
     bool dest_dead; /* could not be reached or refused service: site trouble, not this mail's */

@@ -78,6 +78,7 @@ struct active {
     bool bounce_failed; /* no bounce could be made in this cycle */
     uint32_t *fresh; /* recipients that came to DONE in this cycle and asked for NOTIFY=SUCCESS */
     uint32_t fresh_count;
+    uint32_t turns; /* the last one given to a recipient that failed */
     struct mbox_msg mbox;
 };
 
