@@ -2,6 +2,8 @@
 
 #include <fcntl.h>
 #include <stdio.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "core/cmd/tell.h"
@@ -11,11 +13,14 @@
 #include "core/server/supervise.h"
 #include "io/base/clock.h"
 #include "io/base/log.h"
+#include "io/fiber/fiber.h"
 #include "io/fiber/offload.h"
 #include "io/fiber/worker.h"
 #include "io/net/sock.h"
 #include "io/proc/proc.h"
 #include "io/ring/ring.h"
+
+#define QUEUE_WAIT_S 10
 
 struct running {
     struct access access;
@@ -56,7 +61,23 @@ static struct err *open_offline(struct running *r)
     struct err *e = supervise_make_dirs(a->snapshot);
     if (!e && geteuid() == 0)
         e = proc_become(a->snapshot->params->mail_owner);
-    return e ? e : queue_open(&qo, &hooks, workers, 1, &a->queue);
+    if (e)
+        return e;
+    int64_t until = clock_in_s(QUEUE_WAIT_S); /* another command, or an engine about to end, may have it open */
+    while ((e = queue_open(&qo, &hooks, workers, 1, &a->queue)) != NULL)
+        if (e->code != EWOULDBLOCK || clock_mono_ns() >= until || fiber_sleep_until(clock_in_ms(50)))
+            break;
+    return e;
+}
+
+bool access_may_offline(const struct snapshot *s)
+{
+    char log[1024];
+    struct stat st;
+    if (geteuid() == 0)
+        return true;
+    snprintf(log, sizeof(log), "%s/log", s->params->queue_directory);
+    return (stat(log, &st) == 0 || stat(s->params->queue_directory, &st) == 0) && st.st_uid == geteuid();
 }
 
 static bool server_holds(const struct snapshot *s)
@@ -96,7 +117,7 @@ static void main_fiber(void *arg)
 int access_run(const struct snapshot *s, const char *tag, bool may_offline,
                int (*fn)(struct access *a, void *ctx), void *ctx)
 {
-    struct running r = {.access = {.snapshot = s, .fd = -1, .arena = arena_new(4096, 0)},
+    struct running r = {.access = {.snapshot = s, .fd = -1, .uid = getuid(), .arena = arena_new(4096, 0)},
                         .tag = tag, .may_offline = may_offline, .fn = fn, .ctx = ctx, .status = 1};
     struct err *e = offload_start(1);
     if (!e)
@@ -105,6 +126,8 @@ int access_run(const struct snapshot *s, const char *tag, bool may_offline,
     if (e)
         fprintf(stderr, "%s: fatal: %s\n", tag, e->text);
     offload_stop();
+    config_publish(NULL);
+    log_stop();
     buf_fini(&r.access.in);
     buf_fini(&r.access.out);
     arena_free(r.access.arena);
@@ -317,10 +340,31 @@ static struct err *send_lines(struct access *a, const struct submission *m)
     return wire_send(a->fd, &a->out);
 }
 
+/* The server is down: this process takes the mail as the server would, and leaves it in the queue for the next start. */
+static struct err *serve_here(struct access *a)
+{
+    struct snapshot *whole;
+    int fds[2];
+    struct err *e = config_load(a->snapshot->config_dir, NULL, &whole);
+    if (e)
+        return e;
+    config_publish(whole); /* until access_run ends */
+    e = engine_log_start(whole, false);
+    if (!e && socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds) < 0)
+        e = err_errno(errno, "socketpair");
+    if (e)
+        return e;
+    a->fd = fds[0];
+    if (!control_serve(a->queue, fds[1], a->uid))
+        return err_new(ERR_LIMIT, 0, "too many fibers");
+    return NULL;
+}
+
 struct err *access_submit(struct access *a, const struct submission *m, char *id_out)
 {
-    if (a->queue)
-        return err_new(ERR_CLOSED, 0, "the mail system is down");
+    struct err *e = a->queue ? serve_here(a) : NULL;
+    if (e)
+        return e;
     wire_begin(&a->out, WIRE_SUBMIT);
     buf_add_lstr(&a->out, m->sender);
     buf_add_u8(&a->out, m->ret);
@@ -333,7 +377,7 @@ struct err *access_submit(struct access *a, const struct submission *m, char *id
         buf_add_u8(&a->out, m->notify);
         buf_add_lstr(&a->out, STR(""));
     }
-    struct err *e = wire_send(a->fd, &a->out);
+    e = wire_send(a->fd, &a->out);
     if (!e)
         e = send_lines(a, m);
     enum wire_verb verb;

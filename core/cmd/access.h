@@ -11,6 +11,7 @@ struct access {
     const struct snapshot *snapshot;
     int fd;              /* connected to the server; -1 = offline */
     struct queue *queue; /* offline */
+    int64_t uid;         /* of the user who runs the command */
     struct arena *arena;
     struct buf in, out;
 };
@@ -19,6 +20,9 @@ struct access {
  * fatal: ..."). need_offline: may the queue be opened when the server is down? Else that is an error. */
 int access_run(const struct snapshot *s, const char *tag, bool may_offline,
                int (*fn)(struct access *a, void *ctx), void *ctx);
+
+/* This user may open the queue itself: root (who becomes mail_owner) or whose mail system it is. */
+bool access_may_offline(const struct snapshot *s);
 
 /* Each message; entry and its memory are good during the call only. each returns false to stop. */
 struct err *access_list(struct access *a, bool (*each)(void *ctx, const struct queue_entry *e), void *ctx) MUST_USE;

@@ -226,7 +226,7 @@ static int send_message(const struct snapshot *s, const struct post *p, struct m
         sub.flags |= WIRE_SUBMIT_UTF8;
     m->next = rd_of(buf_str(&m->lines));
     struct sending sending = {&sub, m->user};
-    return access_run(s, "sendmail", false, send_it, &sending) ? POST_FAILED : 0;
+    return access_run(s, "sendmail", access_may_offline(s), send_it, &sending) ? POST_FAILED : 0;
 }
 
 int post_message(const struct snapshot *s, const struct post *p)

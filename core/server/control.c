@@ -62,7 +62,7 @@ static void caller_main(void *arg)
     struct ucred cred;
     socklen_t len = sizeof(cred);
     c->arena = arena_new(4096, 0);
-    if (getsockopt(c->fd, SOL_SOCKET, SO_PEERCRED, &cred, &len) == 0)
+    if (c->uid < 0 && getsockopt(c->fd, SOL_SOCKET, SO_PEERCRED, &cred, &len) == 0)
         c->uid = cred.uid;
     c->privileged = is_privileged(c->uid);
     struct err *e = NULL;
@@ -80,6 +80,19 @@ static void caller_main(void *arg)
     mem_free(c);
 }
 
+bool control_serve(struct queue *queue, int fd, int64_t uid)
+{
+    struct caller *c = MEM_NEW(struct caller);
+    c->queue = queue;
+    c->fd = fd;
+    c->uid = uid;
+    if (fiber_spawn("control", caller_main, c))
+        return true;
+    close(fd);
+    mem_free(c);
+    return false;
+}
+
 static void accept_main(void *arg)
 {
     struct control *control = arg;
@@ -95,14 +108,7 @@ static void accept_main(void *arg)
                 break;
             continue;
         }
-        struct caller *c = MEM_NEW(struct caller);
-        c->queue = control->queue;
-        c->fd = fd;
-        c->uid = -1;
-        if (!fiber_spawn("control", caller_main, c)) {
-            (void)io_close(fd);
-            mem_free(c);
-        }
+        (void)control_serve(control->queue, fd, -1);
     }
 }
 

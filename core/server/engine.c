@@ -16,6 +16,7 @@
 #include "io/base/clock.h"
 #include "io/base/log.h"
 #include "io/base/mem.h"
+#include "io/fiber/fiber.h"
 #include "io/fiber/offload.h"
 #include "io/fiber/wait.h"
 #include "io/net/dns.h"
@@ -140,7 +141,12 @@ static void open_queue(void *arg)
     struct sched_options so;
     engine_queue_options(o->snapshot, &qo, &so);
     agents_hooks(&en->hooks);
-    keep_trouble(en, queue_open(&qo, &en->hooks, en->workers, en->n_workers, &en->queue));
+    int64_t until = clock_in_s(STOP_DRAIN_S + 2); /* an engine whose supervisor was killed is about to end */
+    struct err *e;
+    while ((e = queue_open(&qo, &en->hooks, en->workers, en->n_workers, &en->queue)) != NULL)
+        if (e->code != EWOULDBLOCK || clock_mono_ns() >= until || fiber_sleep_until(clock_in_ms(50)))
+            break;
+    keep_trouble(en, e);
 }
 
 static struct err *start_resolver(const struct params *p)

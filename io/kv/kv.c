@@ -1,5 +1,6 @@
 #include "io/kv/kv.h"
 
+#include <fcntl.h>
 #include <lmdb.h>
 #include <stdatomic.h>
 #include <sys/stat.h>
@@ -108,6 +109,16 @@ static unsigned env_flags(const struct kv_options *o)
     return flags;
 }
 
+/* Blocks without length: LMDB's idea of the file's size stays as it is. Without them it works as well, until
+ * the disk is full. */
+static void reserve(struct kv *kv, size_t bytes)
+{
+    int fd;
+    struct stat st;
+    if (mdb_env_get_fd(kv->env, &fd) == 0 && fstat(fd, &st) == 0)
+        (void)fallocate(fd, FALLOC_FL_KEEP_SIZE, st.st_size, (off_t)bytes);
+}
+
 static int env_open(struct kv *kv, const char *path, const struct kv_options *o)
 {
     mode_t mode = o->mode ? o->mode : 0600;
@@ -123,6 +134,8 @@ static int env_open(struct kv *kv, const char *path, const struct kv_options *o)
         rc = errno;
     if (rc == 0)
         rc = mdb_env_open(kv->env, path, env_flags(o), mode);
+    if (rc == 0 && o->spare_bytes && !o->read_only)
+        reserve(kv, o->spare_bytes);
     return rc;
 }
 

@@ -16,6 +16,7 @@ struct kv_options {
     bool one_file;       /* MDB_NOSUBDIR: path is the file itself (maps) */
     bool no_sync;        /* only for files that are built aside and synced once */
     size_t map_bytes;    /* address space; 0 = 64 GiB (4 GiB under sanitizers) */
+    size_t spare_bytes;  /* disk space to have beyond the file's end, so that a full disk does not stop the next commits */
     unsigned tables_max; /* 0 = 1 unnamed table only */
     unsigned readers_max;
     mode_t mode;

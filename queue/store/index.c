@@ -5,6 +5,8 @@
 #include "io/base/metric.h"
 #include "queue/store/private.h"
 
+#define SPARE_BYTES (8u << 20)
+
 enum { FORMAT = 1, ROW_FIXED = 32, DUE_KEY = 16 };
 
 struct delta {
@@ -125,7 +127,8 @@ static struct err *open_tables(struct index *x, bool *fresh_out)
 
 struct err *index_open(struct store *s, const char *path, struct index **out)
 {
-    struct kv_options options = {.tables_max = 4};
+    /* A start on a full disk must be able to write down what it found. */
+    struct kv_options options = {.tables_max = 4, .spare_bytes = SPARE_BYTES};
     struct index *x = MEM_NEW(struct index);
     bool fresh;
     x->store = s;
