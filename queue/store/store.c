@@ -114,6 +114,12 @@ static struct err *begin_log(struct store *s)
     /* What the index covers already may be free: it is taken before a new file is made. */
     space_free(s);
     struct err *e = segment_make(s, &g);
+    if (e != NULL && e->kind == ERR_FULL) {
+        /* What is there can be listed, delivered and deleted; that makes room, and then mail is taken again. */
+        log_warning("queue", "%s: no mail is taken until there is room", e->text);
+        log_start_without(&s->log, s->covered);
+        return NULL;
+    }
     if (e == NULL)
         log_start_segment(&s->log, g);
     return e;

@@ -133,6 +133,13 @@ void log_start_segment(struct log *l, struct segment *g)
     pthread_mutex_unlock(&l->lock);
 }
 
+void log_start_without(struct log *l, uint64_t durable)
+{
+    pthread_mutex_lock(&l->lock);
+    l->durable = durable;
+    pthread_mutex_unlock(&l->lock);
+}
+
 /* --- the way out. All of these hold the lock. */
 
 static void log_done(struct ring_op *op, int res, bool more);

@@ -78,6 +78,8 @@ void log_init(struct log *l, struct store *s);
 void log_fini(struct log *l);
 /* Begin writing in this segment. */
 void log_start_segment(struct log *l, struct segment *g);
+/* The disk is full: the first write looks for a segment. durable: what the index covers. */
+void log_start_without(struct log *l, uint64_t durable);
 /* Append and, when e->waits, wait until it is safe (yields). ERR_FULL, ERR_IO: it is not in the log
  * for anybody who asks. [any] */
 struct err *log_append_wait(struct log *l, const struct record *r, struct log_entry *e) MUST_USE;
