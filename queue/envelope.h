@@ -75,6 +75,8 @@ struct envelope {
     size_t attr_count;
     struct rcpt *rcpts;
     size_t rcpt_count;
+    struct str sender_shown; /* answer of hooks.resolve: the sender as log lines show it, quoted; not set =
+                                as sender */
 };
 
 /* Appends. States of recipients are included (index rows, compaction). */

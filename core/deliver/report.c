@@ -46,9 +46,10 @@ static void log_result(const struct service *svc, const struct request *r, const
                        const char *relay, const char *dsn, const char *status, struct str text)
 {
     struct buf b = {0};
-    struct str to = address_quote(r->arena, rcpt->address);
+    struct str address = rcpt->resolved.len ? rcpt->resolved : rcpt->address;
+    struct str to = address_quote(r->arena, address);
     buf_printf(&b, "%s: to=<%.*s>, ", r->msg->id, STR_ARG(to));
-    if (rcpt->original.len > 0 && !str_eq_nocase(rcpt->original, rcpt->address)) {
+    if (rcpt->original.len > 0 && !str_eq_nocase(rcpt->original, address)) {
         struct str orig = address_quote(r->arena, rcpt->original);
         buf_printf(&b, "orig_to=<%.*s>, ", STR_ARG(orig));
     }
@@ -78,8 +79,8 @@ static void fill(struct request *r, size_t i, enum request_result result, const 
     struct request_rcpt *rr = &r->rcpts[i];
     CHECK(rr->result == REQUEST_PENDING);
     rr->result = result;
-    str_copy(rr->dsn.status, sizeof(rr->dsn.status), str_of(dsn));
     rr->turn = ++r->turns;
+    str_copy(rr->dsn.status, sizeof(rr->dsn.status), str_of(dsn));
     rr->dsn.text = text;
     rr->dsn.mta = arena_str(r->arena, str_of(mta));
     rr->dsn.diagnostic = arena_str(r->arena, str_of(diagnostic));

@@ -36,7 +36,9 @@ struct sched *sched_new(struct queue *queue, struct store *store, struct worker 
     s->queue = queue;
     s->store = store;
     s->home = worker_self();
-    s->workers = workers;
+    s->workers = mem_alloc((n + 1) * sizeof(*s->workers));
+    for (size_t i = 0; i < n; i++)
+        s->workers[i] = workers[i];
     s->n_workers = n;
     s->hooks = hooks;
     event_init(&s->idle);
@@ -77,6 +79,7 @@ void sched_free(struct sched *s)
         transport_free(value);
     hmap_fini(&s->transports);
     arena_free(s->opts_arena);
+    mem_free(s->workers);
     mem_free(s);
 }
 
@@ -272,8 +275,9 @@ void sched_resolved(struct active *a)
         active_settle(a);
         return;
     }
+    struct str sender = env->sender_shown.ptr ? env->sender_shown : env->sender;
     log_info("qmgr", "%s: from=<%.*s>, size=%llu, nrcpt=%zu (queue active)", a->m->id,
-             STR_ARG(env->sender), (unsigned long long)env->data_size, env->rcpt_count);
+             STR_ARG(sender), (unsigned long long)env->data_size, env->rcpt_count);
     a->running++; /* nothing may end it while its recipients are being filed */
     if (env->rcpt_count == 1)
         file_one(a);
