@@ -151,7 +151,7 @@ bool smtpd_bdat(struct smtpd *s, const struct command *c)
     if (v.code)
         return refuse(s, &k, &v);
     if (s->state != STATE_CHUNKS) {
-        smtpd_content_begin(s);
+        smtpd_content_begin(s, true);
         s->state = STATE_CHUNKS;
     }
     if (!read_chunk(s, k.size, true))

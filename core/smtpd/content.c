@@ -89,11 +89,12 @@ static void trace_header(struct smtpd *s)
     }
 }
 
-void smtpd_content_begin(struct smtpd *s)
+void smtpd_content_begin(struct smtpd *s, bool chunked)
 {
     s->size = 0;
     s->content = CLEANUP_OK;
-    s->bare_lf = false;
+    s->bare_lf = s->in_line = false;
+    s->any_line = chunked; /* Postfix leaves chunks as they are */
     s->content_since_ns = clock_mono_ns();
     trace_header(s);
 }
@@ -107,8 +108,29 @@ int64_t smtpd_content_deadline(const struct smtpd *s)
     return s->content_since_ns + (s->p->smtpd_timeout + bought_s) * NS_PER_S;
 }
 
+/* Text that begins with the "From x Mon Jan  1" of a mailbox file was pasted from one: its lines become
+ * headers. A first line with a blank in front would go on our Received: header. */
+static void first_line(struct smtpd *s, struct str text, bool whole)
+{
+    struct str from = text;
+
+    while (from.len && from.ptr[0] == '>')
+        from = str_from(from, 1);
+    if (str_starts(from, STR("From "))) {
+        cleanup_line(s->cleanup, STR("X-Mailbox-Line: "), false);
+        cleanup_line(s->cleanup, text, whole);
+        return;
+    }
+    s->any_line = true;
+    if (text.len && (text.ptr[0] == ' ' || text.ptr[0] == '\t'))
+        cleanup_line(s->cleanup, STR(""), true);
+    cleanup_line(s->cleanup, text, whole);
+}
+
 void smtpd_content_line(struct smtpd *s, const struct line *line)
 {
+    bool whole = line->end != LINE_LONG;
+
     int64_t limit = s->p->message_size_limit, len = (int64_t)line->text.len + 2;
 
     if (s->content != CLEANUP_OK)
@@ -121,7 +143,11 @@ void smtpd_content_line(struct smtpd *s, const struct line *line)
         return;
     }
     s->size += len;
-    cleanup_line(s->cleanup, line->text, line->end != LINE_LONG);
+    if (s->any_line || s->in_line)
+        cleanup_line(s->cleanup, line->text, whole);
+    else
+        first_line(s, line->text, whole);
+    s->in_line = !whole;
 }
 
 void smtpd_content_broken(struct smtpd *s, const struct err *e)

@@ -49,7 +49,7 @@ bool smtpd_data(struct smtpd *s, const struct command *c)
             return false;
         }
     }
-    smtpd_content_begin(s);
+    smtpd_content_begin(s, false);
     smtpd_reply(s, "354 End data with <CR><LF>.<CR><LF>");
     smtpd_flush(s);
     s->in_content = true;

@@ -2,7 +2,6 @@
 #include "core/mail/ehlo.h"
 #include "core/smtpd/restrict/restrict.h"
 #include "core/smtpd/session.h"
-#include "io/base/codec.h"
 #include "io/base/log.h"
 
 static bool out_of_order(struct smtpd *s)
@@ -37,7 +36,7 @@ static struct str original(struct smtpd *s, struct str raw, const struct rcpt_op
         return options->orcpt;
     if (raw.len >= 2 && raw.ptr[0] == '<')
         raw = str_make(raw.ptr + 1, raw.len - 2);
-    return arena_printf(s->cmd, "%s;%.*s", ascii_only(raw) ? "rfc822" : "utf-8", STR_ARG(raw));
+    return arena_printf(s->cmd, "rfc822;%.*s", STR_ARG(raw));
 }
 
 bool smtpd_rcpt(struct smtpd *s, const struct command *c)

@@ -87,6 +87,7 @@ struct smtpd {
     int64_t size;                           /* as smtpd counts: each piece and two bytes */
     enum cleanup_status content;            /* what went wrong with it */
     bool in_content, bare_lf;
+    bool any_line, in_line;                 /* of the client: one began; it goes on in the next piece */
     int64_t content_since_ns;
     struct buf chunk_rest;                  /* an unfinished line between chunks */
 
@@ -125,7 +126,7 @@ bool smtpd_peer_matches(struct smtpd *s, struct match_list *list, const char *wh
 
 /* --- content.c */
 bool smtpd_open(struct smtpd *s);   /* takes the queue id; false: the reply was sent */
-void smtpd_content_begin(struct smtpd *s);
+void smtpd_content_begin(struct smtpd *s, bool chunked);
 void smtpd_content_line(struct smtpd *s, const struct line *line);
 int64_t smtpd_content_deadline(const struct smtpd *s);
 /* Restrictions, commit, reply; the transaction is over in every case. Yields. */

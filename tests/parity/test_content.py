@@ -82,6 +82,8 @@ CASES = [
     case("addresses in headers in odd forms", *message(
         b"From: <@a.example,@b.example:joe@c.example>\r\nTo: joe%c.example@unix-power.net,\r\n"
         b" a!b, \"q u\"@d.example, <>, @, <bad\r\n\r\nbody\r\n")),
+    case("addresses that are no more than an @", *message(
+        b"To: @\r\nCc: a@, @, b@c\r\nReply-To: x@c.example, @\r\n" + FULL + b"b\r\n")),
     case("several header blanks and tabs", *message(
         b"Subject:  two blanks\r\nX-Tab:\tx\r\nX-Empty: \r\nX-None:\r\n" + FULL + b"b\r\n")),
     case("a header with a blank before the colon", *message(
@@ -93,6 +95,12 @@ CASES = [
     case("a folded header", *message(b"Subject: a\r\n b\r\n\tc\r\n" + FULL + b"b\r\n")),
     case("a continuation line of blanks alone", *message(b"Subject: a\r\n   \r\nX: b\r\n\r\nb\r\n")),
     case("a message that begins with a continuation line", *message(b" x\r\nSubject: a\r\n\r\nb\r\n")),
+    case("two mbox From lines, the second quoted and folded", *message(
+        b"From a\r\n>From b\r\n c\r\n" + FULL + b"b\r\n")),
+    case("a chunk that begins with a mbox From line", *envelope(),
+         Block(b"BDAT 40 LAST\r\nFrom a b\r\n x: y\r\nSubject: yes\r\n\r\nbbbbb\r\n")),
+    case("a chunk that begins with a continuation line", *envelope(),
+         Block(b"BDAT 26 LAST\r\n x: y\r\nSubject: yes\r\n\r\nb\r\n")),
     case("a message that begins with a tab line", *message(b"\tx: y\r\nSubject: a\r\n\r\nb\r\n")),
     case("repeated headers", *message(b"Subject: a\r\nSubject: b\r\n" + FULL + b"b\r\n")),
     case("Received lines stay in order", *message(b"Received: from x by y; z\r\n" + FULL + b"b\r\n")),
@@ -143,6 +151,10 @@ CASES = [
                                                        b"b\r\n")),
     case("a folded header beyond header_size_limit", *message(
         b"X-Long: a\r\n" + b" 0123456789abcdef0123456789abcdef\r\n" * 900 + FULL + b"b\r\n")),
+    case("a folded line that goes past header_size_limit", *message(
+        b"X-Long: " + b"x" * 20400 + b"\r\n " + b"y" * 200 + b"\r\n z\r\n" + FULL + b"b\r\n")),
+    case("a header of exactly header_size_limit", *message(
+        b"X-Long: " + b"x" * 20472 + b"\r\n z\r\n" + FULL + b"b\r\n")),
     case("two thousand headers", *message(
         b"".join(b"X-%d: y\r\n" % i for i in range(2000)) + FULL + b"b\r\n")),
     case("an address header of many addresses", *message(

@@ -90,7 +90,8 @@ CASES = [
     case("an idle client in DATA", *envelope(), "DATA",
          Timed(Block(b"Subject: x\r\n", 2)), service="timeout", timeout=6),
     case("an idle client in BDAT", *envelope(), Timed(Block(b"BDAT 50\r\nabc", 2)),
-         service="timeout", timeout=6),
+         service="timeout", timeout=6,
+         known="Postfix counts the 421 it just sent among the bytes it received"),
     case("half a command and then nothing", Timed(Block(b"NOO", 2)), service="timeout", timeout=6),
     case("a byte now and then is no request within the deadline", Block(b"N", 0), Pause(0.8),
          Block(b"O", 0), Pause(0.8), Block(b"O", 0), Pause(0.8), Block(b"P", 0),
@@ -112,10 +113,11 @@ def test_limit(world, one):
     world.check(one)
 
 
+LATER = "rates and counts of clients (anvil) are a later issue; the parameters warn when they are set"
 ANVIL = [
-    case("connections above the count limit", "NOOP", service="one"),
-    case("messages above the rate limit", *hello(MAIL, "RSET", MAIL, "RSET", MAIL), service="mails"),
-    case("recipients above the rate limit", *hello(MAIL, RCPT, RCPT, RCPT), service="rcpts"),
+    case("connections above the count limit", "NOOP", service="one", known=LATER),
+    case("messages above the rate limit", *hello(MAIL, "RSET", MAIL, "RSET", MAIL), service="mails", known=LATER),
+    case("recipients above the rate limit", *hello(MAIL, RCPT, RCPT, RCPT), service="rcpts", known=LATER),
 ]
 
 

@@ -270,10 +270,10 @@ def find_mails(side, qid):
     found = []
     for name, sink in side.sinks.items():
         for mail in sink.find(qid.encode()):
-            # The id must stand in the mail's first Received: header or, in a notice, its Message-Id.
+            # The id must stand in the mail's first Received: header. A notice names its message too,
+            # in boundary="...".
             head = mail.raw.split(b"\r\n\r\n", 1)[0]
-            if re.search(rb"\bid " + qid.encode(), head.split(b"\r\nReceived:")[0]) \
-                    or mail.raw.startswith(b"Received: ") and qid.encode() in head[:400]:
+            if re.search(rb"\bid " + qid.encode(), head.split(b"\r\nReceived:")[0]):
                 found.append((name, mail))
     return sorted(found, key=lambda pair: (pair[0], sorted(pair[1].rcpts)))
 

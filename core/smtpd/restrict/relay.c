@@ -10,7 +10,7 @@ enum check check_permit_mynetworks(struct eval *v, struct str *rest)
     (void)rest;
     struct err *e = match_list_client(s->lists->mynetworks, s->cmd, s->name, &s->client, &match);
     if (e)
-        return eval_lookup_failed(v, str_of(s->namaddr), e->text);
+        return eval_lookup_failed(v, v->subject, e->text);
     return match ? CHECK_OK : CHECK_DUNNO;
 }
 
