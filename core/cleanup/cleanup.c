@@ -3,7 +3,6 @@
 
 #include "io/base/check.h"
 #include "io/base/clock.h"
-#include "io/base/codec.h"
 #include "io/base/log.h"
 #include "io/base/mem.h"
 
@@ -80,8 +79,13 @@ static void count_envelope(struct cleanup *c, size_t len)
 void cleanup_sender(struct cleanup *c, struct str sender, uint8_t ret, struct str envid,
                     unsigned env_flags)
 {
-    c->env.sender = arena_str(c->arena, rewrite_address(c->svc->params, c->scratch, REWRITE_LOCAL,
-                                                        sender));
+    const struct params *p = c->svc->params;
+    struct str full = rewrite_address(p, c->scratch, REWRITE_LOCAL, sender);
+    struct str daemon = arena_printf(c->scratch, "MAILER-DAEMON@%s", p->myorigin);
+
+    if (str_eq_nocase(full, daemon)) /* notices made elsewhere in this domain: nobody wants their bounces */
+        full = STR("");
+    c->env.sender = arena_str(c->arena, full);
     c->env.ret = ret;
     c->env.envid = arena_str(c->arena, envid);
     c->env.flags |= env_flags;
@@ -113,9 +117,7 @@ void cleanup_rcpt(struct cleanup *c, struct str address, struct str original, st
                                 .notify = notify};
 
     if (orcpt.len == 0) /* before aliases: what a notice or the next hop calls the original */
-        rcpt.orcpt = arena_printf(c->arena, "%s;%.*s",
-                                  (c->flags & CLEANUP_UTF8) && !ascii_only(full) ? "utf-8" : "rfc822",
-                                  STR_ARG(full));
+        rcpt.orcpt = arena_printf(c->arena, "rfc822;%.*s", STR_ARG(full));
     buf_add(&c->rcpts, &rcpt, sizeof rcpt);
     count_envelope(c, rcpt.address.len);
     count_envelope(c, rcpt.original.len);

@@ -150,6 +150,9 @@ static void header_piece(struct cleanup *c, struct str text, bool whole)
         if (!c->header_full)
             header_add(c, text);
     } else if (c->header_open && text.len && (text.ptr[0] == ' ' || text.ptr[0] == '\t')) {
+        /* A folded line goes in whole or not at all; only a long one is cut. */
+        if (c->header.len + 1 + text.len > (size_t)c->svc->params->header_size_limit)
+            c->header_full = true;
         if (!c->header_full) {
             header_add(c, STR("\n"));
             header_add(c, text);

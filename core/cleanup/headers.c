@@ -137,8 +137,13 @@ static struct str rewrite_header(struct cleanup *c, struct str header, size_t na
     for (size_t i = 0; i < count; i++) {
         if (parts[i].kind != PART_ADDRESS || parts[i].text.len == 0)
             continue;
+        if (str_eq(parts[i].text, STR("@"))) { /* nobody, nowhere */
+            parts[i] = (struct address_part){.kind = PART_WORD, .text = STR("\"\"")};
+            changed = true;
+            continue;
+        }
         struct str full = complete(c, &parts[i]);
-        if (!str_eq(full, parts[i].text))
+        if (parts[i].routed || !str_eq(full, parts[i].text))
             changed = true;
         parts[i].text = full;
     }

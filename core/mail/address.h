@@ -43,6 +43,7 @@ enum address_part_kind {
 };
 struct address_part {
     enum address_part_kind kind;
+    bool routed;    /* PART_ADDRESS: a source route stood in front and is not in text */
     bool no_domain; /* PART_ADDRESS: without an "@" of its own; one in a quoted local part is none */
     struct str text;
 };

@@ -233,6 +233,7 @@ static void emit_address(struct parser *p, size_t from, size_t to)
     emit(p, PART_ADDRESS, join(p, from, to));
     struct address_part *part = &p->parts[p->count - 1];
     part->no_domain = true;
+    part->routed = from > 0 && mark_at(p, from - 1, ':');
     for (size_t i = from; i < to; i++)
         if (mark_at(p, i, '@'))
             part->no_domain = false;

@@ -26,7 +26,8 @@ FORMS = [
     "b>c@dest.example", "b[c]@dest.example", "b/c@dest.example", "|b@dest.example", "/b",
     "|b", "-b@dest.example", "b'c@dest.example", "b`c@dest.example", "b$c@dest.example",
     "b*c@dest.example", "b{c}@dest.example", "b=c@dest.example", "b~c@dest.example",
-    "owner-b@dest.example", "MAILER-DAEMON", "mailer-daemon@dest.example", "double-bounce",
+    "owner-b@dest.example", "MAILER-DAEMON", "mailer-daemon@unix-power.net",
+    "mailer-daemon@dest.example", "double-bounce",
     "b@" + "d" * 63 + ".example", "b@" + "d" * 64 + ".example",
     "b@" + ".".join(["d" * 60] * 4) + ".example", "b@" + ".".join(["d" * 60] * 5) + ".example",
     "b" * 64 + "@dest.example", "b" * 65 + "@dest.example", "b" * 300 + "@dest.example",
@@ -91,7 +92,8 @@ VARIANT += [
     case("untrusted routing refused to a stranger: " + form, *hello(
         "MAIL FROM:<a@example.com>", "RCPT TO:<%s>" % form), source=STRANGER)
     for form in ("b%x.example@relay.example", "x!b@relay.example", '"b@x.example"@relay.example',
-                 "b%x.example@unix-power.net", "@relay.example:b@x.example", "b@relay.example")]
+                 "b%x.example@unix-power.net", "@relay.example:b@x.example", "b@relay.example",
+                 "x!b@unix-power.net", '"b@x.example"@unix-power.net')]
 
 
 @pytest.fixture(scope="module")
