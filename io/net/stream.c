@@ -6,6 +6,7 @@
 #include "io/base/check.h"
 #include "io/base/clock.h"
 #include "io/base/mem.h"
+#include "io/fiber/fiber.h"
 #include "io/net/stream_in.h"
 #include "io/ring/ring.h"
 
@@ -23,6 +24,9 @@ struct stream {
     int64_t idle_ns;
     struct stream_in in;
     struct buf out;
+    struct buf leaving; /* what `sending` is about */
+    struct io_sending sending;
+    int64_t sending_deadline_ns;
 };
 
 static struct stream *of_socket(struct stream_layer *l)
@@ -80,10 +84,20 @@ struct stream *stream_new_layer(struct stream_layer *layer)
     return s;
 }
 
+/* The flushed bytes are out, or lost with the connection. */
+static struct err *sent(struct stream *s, int64_t deadline_ns)
+{
+    struct err *e = io_send_finish(&s->sending, deadline_ns);
+    buf_reset(&s->leaving);
+    return e;
+}
+
 void stream_free(struct stream *s)
 {
     if (!s)
         return;
+    (void)sent(s, s->sending_deadline_ns); /* nobody is left to tell */
+    buf_fini(&s->leaving);
     s->top->ops->close(s->top);
     mem_free(s->in.bytes);
     buf_fini(&s->out);
@@ -200,6 +214,8 @@ void stream_shrink(struct stream *s)
     }
     if (s->out.len == 0 && s->out.cap > OUT_KEEP)
         buf_fini(&s->out);
+    if (s->leaving.len == 0)
+        buf_fini(&s->leaving);
 }
 
 /* --- output */
@@ -243,8 +259,8 @@ static struct err *write_all(struct stream *s, struct iovec *iov, int iovs, int6
 struct err *stream_putv(struct stream *s, struct iovec *iov, int iovs, int64_t deadline_ns)
 {
     struct iovec all[PIECES_MAX];
-    struct err *e = NULL;
-    if (s->out.len > 0 && iovs >= PIECES_MAX)
+    struct err *e = sent(s, deadline_ns);
+    if (!e && s->out.len > 0 && iovs >= PIECES_MAX)
         e = stream_flush(s, deadline_ns);
     if (e)
         return e;
@@ -259,9 +275,23 @@ struct err *stream_putv(struct stream *s, struct iovec *iov, int iovs, int64_t d
     return e;
 }
 
+/* A flush comes before a read: over a bare socket the send is started and the fiber goes on to its read, so
+ * that one system call does both. What becomes of it is seen by the next output, or by the read. */
 struct err *stream_flush(struct stream *s, int64_t deadline_ns)
 {
-    return s->out.len > 0 ? stream_putv(s, NULL, 0, deadline_ns) : NULL;
+    if (s->out.len == 0)
+        return NULL;
+    if (s->top != &s->socket || !fiber_self())
+        return stream_putv(s, NULL, 0, deadline_ns);
+    struct err *e = sent(s, deadline_ns);
+    if (e)
+        return e;
+    struct buf swap = s->leaving;
+    s->leaving = s->out;
+    s->out = swap;
+    s->sending_deadline_ns = deadline_ns;
+    io_send_begin(&s->sending, s->fd, s->leaving.ptr, s->leaving.len);
+    return NULL;
 }
 
 struct err *stream_put(struct stream *s, struct str bytes, int64_t deadline_ns)

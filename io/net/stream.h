@@ -90,6 +90,8 @@ struct err *stream_bytes(struct stream *s, size_t n, int64_t deadline_ns, struct
 /* --- output: gathered in a buffer, sent by flush, or when 16 KiB wait. */
 struct err *stream_put(struct stream *s, struct str bytes, int64_t deadline_ns) MUST_USE;
 struct err *stream_printf(struct stream *s, int64_t deadline_ns, const char *fmt, ...) PRINTF(3, 4) MUST_USE;
+/* Over a bare socket, in a fiber, it only starts the send: one system call does it and the read that follows.
+ * An error then shows at the next output, or as the end of input; stream_free waits for it. */
 struct err *stream_flush(struct stream *s, int64_t deadline_ns) MUST_USE;
 /* Sends what waits and then these pieces, without copying them. */
 struct err *stream_putv(struct stream *s, struct iovec *iov, int iovs, int64_t deadline_ns) MUST_USE;

@@ -32,11 +32,27 @@ struct err *io_renameat(int dir_fd, const char *from, int to_dir_fd, const char 
 struct err *io_unlinkat(int dir_fd, const char *path, int flags);
 struct err *io_close(int fd); /* never canceled */
 
-/* --- callbacks on the loop, without a fiber: the queue's log write and multishot accept. */
 struct ring_op {
     void (*done)(struct ring_op *op, int res, bool more); /* on the worker's loop; res as io_uring */
     bool background; /* the ring's: set when started; a worker's end does not wait for it */
 };
+
+/* A send that runs while its fiber goes on, usually to wait for the answer: one io_uring_enter for both.
+ * Fiber only. The bytes and *h stay in place until io_send_finish, which must follow, on any path. */
+struct fiber;
+struct io_sending {
+    struct ring_op op;
+    struct fiber *waiter;
+    const char *at;
+    size_t n;
+    int fd, res;
+    bool running;
+};
+void io_send_begin(struct io_sending *h, int fd, const void *bytes, size_t n);
+/* Waits for it, sends what was left over. Harmless when nothing was begun (zero-initialised). */
+struct err *io_send_finish(struct io_sending *h, int64_t deadline_ns);
+
+/* --- callbacks on the loop, without a fiber: the queue's log write and multishot accept. */
 /* On the calling worker's ring. op and the buffers stay until done(…, more = false). */
 void ring_pwrite(struct ring_op *op, int fd, const void *bytes, size_t n, uint64_t at);
 void ring_fsync(struct ring_op *op, int fd, bool data_only);

@@ -134,6 +134,65 @@ struct err *io_send(int fd, const void *bytes, size_t n, int64_t deadline_ns)
     return NULL;
 }
 
+static void sending_done(struct ring_op *op, int res, bool more)
+{
+    struct io_sending *h = CONTAINER(op, struct io_sending, op);
+    (void)more;
+    h->res = res;
+    h->running = false;
+    if (h->waiter != NULL)
+        fiber_wake(h->waiter);
+}
+
+void io_send_begin(struct io_sending *h, int fd, const void *bytes, size_t n)
+{
+    CHECK(!h->running && fiber_self() != NULL);
+    *h = (struct io_sending){.op.done = sending_done, .at = bytes, .n = n, .fd = fd, .running = true};
+    memcheck_lend(bytes, n);
+    struct ring_call call = {.code = RING_SEND,
+                             .fd = fd,
+                             .ptr = bytes,
+                             .n = io_part(n),
+                             .flags = MSG_NOSIGNAL | MSG_WAITALL};
+    ring_start(&h->op, &call);
+}
+
+/* The kernel is done with the bytes when this returns, however it ends. */
+static struct err *sending_wait(struct io_sending *h, int64_t deadline_ns)
+{
+    struct err *e = NULL;
+    h->waiter = fiber_self();
+    while (h->running && e == NULL)
+        e = fiber_park(deadline_ns);
+    if (h->running) {
+        ring_cancel(&h->op);
+        fiber_shield_begin();
+        while (h->running) {
+            struct err *none = fiber_park(DEADLINE_NEVER);
+            CHECK(none == NULL);
+        }
+        fiber_shield_end();
+    }
+    return e;
+}
+
+struct err *io_send_finish(struct io_sending *h, int64_t deadline_ns)
+{
+    if (h->n == 0)
+        return NULL;
+    struct err *e = h->running ? sending_wait(h, deadline_ns) : NULL;
+    size_t left = h->n;
+    int res = h->res;
+    h->n = 0;
+    if (e != NULL && (res == -ECANCELED || res == -EINTR))
+        return err_in(e, "send");
+    if (res == -EAGAIN || res == -EINTR)
+        res = 0;
+    if (res < 0)
+        return err_errno(-res, "send");
+    return (size_t)res < left ? io_send(h->fd, h->at + res, left - (size_t)res, deadline_ns) : NULL;
+}
+
 static void iov_eat(struct iovec **iov, int *iovs, size_t n)
 {
     while (*iovs > 0 && n >= (*iov)->iov_len) {
