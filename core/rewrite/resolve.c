@@ -19,7 +19,7 @@ static bool has_operator(const struct params *p, struct str s)
 static bool all_quiet(struct str local)
 {
     for (size_t i = 0; i < local.len; i++)
-        if ((unsigned char)local.ptr[i] <= ' ' || strchr("()<>,;:\\\"[]", local.ptr[i]))
+        if ((unsigned char)local.ptr[i] <= ' ' || strchr("()<>@,;:\\\"[]", local.ptr[i]))
             return false;
     return true;
 }

@@ -121,3 +121,22 @@ def test_address(world, one):
 @pytest.mark.parametrize("one", rows(VARIANT))
 def test_variant(variant, one):
     variant.check(one)
+
+
+@pytest.fixture(scope="module")
+def opaque():
+    with World(params={"resolve_dequoted_address": "no", "relay_domains": "relay.example",
+                       "local_recipient_maps": ""}) as one:
+        yield one
+
+
+@pytest.mark.parametrize("one", rows([
+    case("quoted operators left alone: %s asks for %s" % (who, form), *hello(
+        "MAIL FROM:<a@example.com>", "RCPT TO:<%s>" % form), source=source)
+    for who, source in (("a neighbour", None), ("a stranger", STRANGER))
+    for form in ('"b@x.example"@unix-power.net', "b@x.example@unix-power.net",
+                 '"b@x.example"@relay.example', '"b c%x.example"@unix-power.net',
+                 '"b%x.example"@unix-power.net', "b%x.example@unix-power.net",
+                 '"a b"@unix-power.net', '"a..b"@unix-power.net')]))
+def test_opaque(opaque, one):
+    opaque.check(one)

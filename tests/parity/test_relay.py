@@ -243,3 +243,25 @@ def networks():
     for name in NETWORKS for source in ("127.0.0.2", "127.0.0.3", "127.0.1.9")]))
 def test_networks(networks, one):
     networks.check(one)
+
+
+@pytest.fixture(scope="module")
+def users():
+    """local_recipient_maps as by default: the users of the machine, and aliases; nis: is in the default."""
+    with World(services={"smtp": {"alias_maps": "texthash:@DIR@/aliases, nis:mail.aliases"},
+                         "unsupported": {"alias_maps": "texthash:@DIR@/aliases, mysql:/nowhere"}},
+               params={"local_recipient_maps": "proxy:unix:passwd.byname $alias_maps"},
+               files={"aliases": "aliased root\n"}) as one:
+        yield one
+
+
+@pytest.mark.parametrize("one", rows([
+    case("users of the machine, %s: %s" % (service, recipient), *hello(
+        "MAIL FROM:<a@example.com>", "RCPT TO:<%s>" % recipient), service=service,
+        # Postfix tells of a table without a client in two lines, we in one.
+        log=service == "smtp")
+    for service in ("smtp", "unsupported")
+    for recipient in ("root@unix-power.net", "ROOT", "root+x@unix-power.net",
+                      "aliased@unix-power.net", "nosuch@unix-power.net")]))
+def test_users(users, one):
+    users.check(one)

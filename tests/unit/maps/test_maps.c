@@ -139,6 +139,9 @@ static const struct row rows[] = {
     {"pipemap passes on", "pipemap:{inline:{a=b},inline:{b=c}}", "a", "c", 0},
     {"pipemap, none in the middle", "pipemap:{inline:{a=x},inline:{b=c}}", "a", NONE, 0},
     {"randmap of one", "randmap:{x}", "a", "x", 0},
+    {"a type that is not built in", "mysql:x", "a", ERROR, 0},
+    {"a type that is not built in, in a join", "unionmap:{static:x,ldap:y}", "a", ERROR, 0},
+    {"nis: without a NIS domain", "nis:mail.aliases", "a", NONE, 0},
     {"unix", "unix:passwd.byname", "no-such-user-here", NONE, 0},
 };
 

@@ -77,6 +77,7 @@ static int setup(void **state)
         "inline:{tm.example=smtp:[gw]:26,.tm.example=sub:,u@tm.example=:[only],"
         "{e.example=error:5.1.1 go away},n.example=:,d.example=discard:,r.example=retry:,"
         "x+y@tm.example=ext:,c.example=custom}");
+    lists.relocated_maps = maps("inline:{moved@mx.example=new@x,gone@va.example=far@y}");
     return 0;
 }
 
@@ -92,6 +93,7 @@ static int teardown(void **state)
     map_list_close(&lists.local_recipient_maps);
     map_list_close(&lists.relay_recipient_maps);
     map_list_close(&lists.transport_maps);
+    map_list_close(&lists.relocated_maps);
     return 0;
 }
 
@@ -181,6 +183,12 @@ static void test_classes(void **state)
         {"a@mx.example..", "error", "5.1.3 bad address syntax", "a@mx.example..", CLASS_DEFAULT, false},
         {"a!b!c@mx.example", "smtp", "a", "b!c@a", CLASS_DEFAULT, true},
         {"a%b%c@mx.example", "smtp", "c", "a%b@c", CLASS_DEFAULT, true},
+        {"moved@mx.example", "error", "5.1.6 User has moved to new@x", "moved@mx.example", CLASS_LOCAL,
+         false},
+        {"moved+x@MX.example", "error", "5.1.6 User has moved to new@x", "moved+x@MX.example",
+         CLASS_LOCAL, false},
+        {"gone@va.example", "error", "5.1.6 User has moved to far@y", "gone@va.example",
+         CLASS_VIRTUAL_ALIAS, false},
         {"joe@both.example", "local", "mx.example", "joe@both.example", CLASS_LOCAL, false},
     };
     check_rows(rows, sizeof rows / sizeof *rows);
@@ -226,6 +234,17 @@ static void test_relayhost_and_settings(void **state)
         {"a@1.2.3.4", "smtp", "[127.0.0.1]:2626", "a@[1.2.3.4]", CLASS_DEFAULT, false},
     };
     check_rows(numeric, 1);
+    defaults();
+    /* What is not followed here may be followed behind us: it is routing in our own domains too. */
+    params.allow_percent_hack = params.swap_bangpath = params.resolve_dequoted_address = false;
+    static const struct row kept[] = {
+        {"a%b@mx.example", "local", "mx.example", "a%b@mx.example", CLASS_LOCAL, true},
+        {"b!a@mx.example", "local", "mx.example", "b!a@mx.example", CLASS_LOCAL, true},
+        {"a@b@mx.example", "local", "mx.example", "a@b@mx.example", CLASS_LOCAL, true},
+        {"a%b@relay.example", "relay", "relay.example", "a%b@relay.example", CLASS_RELAY, true},
+        {"ab@mx.example", "local", "mx.example", "ab@mx.example", CLASS_LOCAL, false},
+    };
+    check_rows(kept, sizeof kept / sizeof *kept);
     defaults();
 }
 
