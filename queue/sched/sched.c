@@ -212,11 +212,13 @@ static struct bin *bin_of(struct umap *bins, struct dest *d)
     return bin;
 }
 
-/* A message's recipients at one destination go out in the order of their addresses, and are split so. */
+/* A message's recipients at one destination go out in the order of their addresses, and are split
+ * so. */
 static int by_address(const void *left, const void *right, void *ctx)
 {
     const struct rcpt *rcpts = ctx;
-    struct str l = rcpts[*(const uint32_t *)left].address, r = rcpts[*(const uint32_t *)right].address;
+    struct str l = rcpts[*(const uint32_t *)left].address,
+               r = rcpts[*(const uint32_t *)right].address;
     ssize_t l_at = str_rindex(l, '@'), r_at = str_rindex(r, '@');
     if ((l_at < 0) != (r_at < 0))
         return l_at < 0 ? 1 : -1;

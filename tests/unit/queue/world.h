@@ -44,6 +44,7 @@ struct world {
     struct sched_options so;
     struct sched_transport transports[TRANSPORTS];
     char dir[80];
+    bool up;
     /* --- how the agent behaves */
     int slow_ms, idle_ms; /* idle_ms > 0: keeps its connection and asks for more */
     atomic_bool sites_down, gate_open, notify_fails, repeats_allowed, no_checks;
@@ -401,6 +402,7 @@ static inline void queue_up(void)
     OK(worker_start(&(struct worker_options){.name = "sched", .cpu = -1}, NULL, NULL,
                     &world.sched));
     there(world.sched, open_main, NULL);
+    world.up = true;
 }
 
 struct drained {
@@ -434,6 +436,7 @@ static inline bool queue_down(int64_t wait_ms)
     there(world.sched, close_main, NULL);
     worker_stop(world.sched);
     worker_join(world.sched);
+    world.up = false;
     return !d.timeout;
 }
 
@@ -461,6 +464,8 @@ static inline void forget_sites(void)
 
 static inline int queue_world_teardown(void **state)
 {
+    /* A test failed with its queue at work: the next ones would see nonsense. */
+    MUST(!world.up);
     forget_sites();
     hmap_fini(&world.flying);
     hmap_fini(&world.done);

@@ -51,6 +51,7 @@ static void idle_ones_are_canceled(void **state)
     there(world.sched, close_main, NULL);
     worker_stop(world.sched);
     worker_join(world.sched);
+    world.up = false;
 }
 
 /* Connections that leave the moment the next request comes: idle times about as long as the gaps.
