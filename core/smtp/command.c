@@ -19,7 +19,7 @@ void smtp_command_mail(struct buf *out, struct arena *a, const struct envelope *
                        const struct smtp_wording *w)
 {
     add_path(out, "MAIL FROM", env->sender, w->quote);
-    if (EHLO_HAS(w->features, SIZE))
+    if (EHLO_HAS(w->features, SIZE) && !w->no_size)
         buf_printf(out, " SIZE=%llu", (unsigned long long)env->data_size);
     if (EHLO_HAS(w->features, 8BITMIME) && (env->flags & ENV_8BIT) != 0)
         buf_add_c(out, " BODY=8BITMIME");

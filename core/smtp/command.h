@@ -10,6 +10,7 @@
 struct smtp_wording {
     unsigned features; /* EHLO_BIT_* of the server */
     bool quote;        /* smtp_quote_rfc821_envelope */
+    bool no_size;      /* the content will be changed on its way */
 };
 /* Both end in CRLF and are appended. The arena takes what is needed on the way. */
 void smtp_command_mail(struct buf *out, struct arena *a, const struct envelope *env,

@@ -2,6 +2,7 @@
  * a copy, and the dot goes with it. */
 #include "core/smtp/session.h"
 
+#include "core/smtp/downgrade.h"
 #include "core/smtp/wire.h"
 #include "io/base/check.h"
 #include "io/base/log.h"
@@ -65,36 +66,63 @@ static struct err *send_plain(struct sender *d)
     }
 }
 
-/* --- with dots doubled and lines broken */
+/* --- with dots doubled, lines broken, and 7-bit for those who want it */
 
-static struct err *send_changed(struct sender *d, size_t limit, struct buf *out)
+struct changes {
+    struct smtp_wire wire;
+    struct downgrade *downgrade; /* NULL: the server takes 8-bit content */
+    struct buf seven;            /* what it made */
+    struct buf out;
+};
+
+/* piece empty: the end. */
+static void change(struct changes *c, struct str piece)
+{
+    if (!c->downgrade) {
+        smtp_wire_feed(&c->wire, piece, &c->out);
+    } else {
+        if (piece.len > 0)
+            downgrade_feed(c->downgrade, piece, &c->seven);
+        else
+            downgrade_end(c->downgrade, &c->seven);
+        smtp_wire_feed(&c->wire, buf_str(&c->seven), &c->out);
+        buf_reset(&c->seven);
+    }
+    if (piece.len == 0)
+        smtp_wire_end(&c->wire, &c->out);
+}
+
+static struct err *send_changed(struct sender *d, size_t limit, struct changes *c)
 {
     struct smtp_session *s = d->t->s;
-    struct smtp_wire w;
     struct str piece;
-    smtp_wire_begin(&w, limit);
-    for (;;) {
+    smtp_wire_begin(&c->wire, limit);
+    do {
         struct err *e = next_piece(d, &piece);
         if (e)
             return e;
-        if (piece.len == 0)
-            break;
-        bool broke = w.broke;
-        smtp_wire_feed(&w, piece, out);
-        if (w.broke && !broke)
+        bool broke = c->wire.broke;
+        change(c, piece);
+        if (c->wire.broke && !broke)
             log_info(s->svc->log_tag, "%s: breaking line > %zu bytes with <CR><LF>SPACE",
                      d->t->r->msg->id, limit);
-        struct iovec one = vec(buf_str(out));
-        if (out->len >= 32768)
-            e = stream_putv(s->stream, &one, 1, deadline(s));
+        struct iovec one = vec(buf_str(&c->out));
+        if (piece.len == 0 || c->out.len < 32768)
+            continue;
+        e = stream_putv(s->stream, &one, 1, deadline(s));
         if (e)
             return e;
-        if (out->len >= 32768)
-            buf_reset(out);
-    }
-    smtp_wire_end(&w, out);
-    struct iovec all[] = {vec(buf_str(out)), vec(d->tail)};
+        buf_reset(&c->out);
+    } while (piece.len > 0);
+    struct iovec all[] = {vec(buf_str(&c->out)), vec(d->tail)};
     return stream_putv(s->stream, all, 2, deadline(s));
+}
+
+/* What was not declared to be 7-bit may have parts that are not. */
+bool smtp_content_downgraded(const struct smtp_try *t)
+{
+    return !EHLO_HAS(t->s->features, 8BITMIME) && !(t->r->msg->env->flags & ENV_7BIT) &&
+           !t->s->svc->params->disable_mime_output_conversion;
 }
 
 struct err *smtp_content_send(struct smtp_try *t, struct str tail, bool *local_out)
@@ -108,18 +136,17 @@ struct err *smtp_content_send(struct smtp_try *t, struct str tail, bool *local_o
         *local_out = true;
         return e;
     }
-    if ((env->flags & ENV_8BIT) && !EHLO_HAS(t->s->features, 8BITMIME) &&
-        !p->disable_mime_output_conversion)
-        log_info(t->svc->log_tag, "%s: host %s lacks 8BITMIME: 8-bit content is sent as it is",
-                 t->r->msg->id, t->s->namaddr);
+    bool downgrade = smtp_content_downgraded(t);
     size_t limit = (size_t)p->smtp_line_length_limit;
     bool break_lines = limit > 0 && (limit < LINE_STORED_MAX || (env->flags & ENV_LONG_LINES) != 0);
     /* A large message to a slow peer: the limit is for each part of it, not for the whole. */
     stream_set_idle(t->s->stream, p->smtp_per_request_deadline ? 0 : p->smtp_data_xfer_timeout);
-    if (break_lines || (env->flags & ENV_DOTS) != 0) {
-        struct buf out = {0};
-        e = send_changed(&d, break_lines ? limit : 0, &out);
-        buf_fini(&out);
+    if (downgrade || break_lines || (env->flags & ENV_DOTS) != 0) {
+        struct changes c = {.downgrade = downgrade ? downgrade_new() : NULL};
+        e = send_changed(&d, break_lines ? limit : 0, &c);
+        downgrade_free(c.downgrade);
+        buf_fini(&c.seven);
+        buf_fini(&c.out);
     } else {
         e = send_plain(&d);
     }

@@ -101,7 +101,11 @@ static struct err *put_batch(struct dialogue *d)
 {
     struct smtp_try *t = d->t;
     const struct envelope *env = t->r->msg->env;
-    const struct smtp_wording w = {d->s->features, d->s->svc->params->smtp_quote_rfc821_envelope};
+    const struct smtp_wording w = {
+        .features = d->s->features,
+        .quote = d->s->svc->params->smtp_quote_rfc821_envelope,
+        .no_size = smtp_content_downgraded(d->t),
+    };
     struct buf out = {0};
     int64_t deadline = step_deadline(d, step_of(d, d->sent));
     do {

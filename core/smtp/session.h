@@ -95,6 +95,9 @@ void smtp_transfer(struct smtp_try *t);
  * queue could not be read), not the connection's. */
 struct err *smtp_content_send(struct smtp_try *t, struct str tail, bool *local_out) MUST_USE;
 
+/* Is the content made 7-bit for this server? Then its size is not known before. */
+bool smtp_content_downgraded(const struct smtp_try *t);
+
 /* Are there bytes above 127 in the message's header? */
 struct err *smtp_content_header_8bit(struct smtp_try *t, bool *out) MUST_USE;
 

@@ -63,7 +63,7 @@ static void test_mail(void **state)
     struct arena *a = arena_new(0, 0);
     for (size_t i = 0; i < sizeof(mails) / sizeof(mails[0]); i++) {
         struct buf out = {0};
-        const struct smtp_wording w = {mails[i].features, true};
+        const struct smtp_wording w = {mails[i].features, true, false};
         smtp_command_mail(&out, a, &mails[i].env, &w);
         if (!str_eq(buf_str(&out), str_of(mails[i].out)))
             fail_msg("%s: %.*s", mails[i].name, STR_ARG(buf_str(&out)));
@@ -120,7 +120,7 @@ static void test_rcpt(void **state)
     for (size_t i = 0; i < sizeof(rcpts) / sizeof(rcpts[0]); i++) {
         struct buf out = {0};
         const struct envelope env = {.flags = rcpts[i].env_flags};
-        const struct smtp_wording w = {rcpts[i].features, true};
+        const struct smtp_wording w = {rcpts[i].features, true, false};
         smtp_command_rcpt(&out, a, &env, &rcpts[i].rcpt, &w);
         if (!str_eq(buf_str(&out), str_of(rcpts[i].out)))
             fail_msg("%s: %.*s", rcpts[i].name, STR_ARG(buf_str(&out)));
