@@ -325,7 +325,7 @@ static void test_headers_and_copy(void **state)
 {
     (void)state;
     static const struct job job = {
-        .sender = "s@out.example", .rcpts = {"plain@e.example", "plain2@e.example"}, .ret = RET_HDRS,
+        .sender = "s@out.example", .rcpts = {"plain@e.example", "plainer@e.example"}, .ret = RET_HDRS,
         .notices_wanted = 2, .content = "Subject: x\n y\n\nbody text\n"};
     params.notify_classes = "bounce";
     run(&job);
@@ -334,14 +334,14 @@ static void test_headers_and_copy(void **state)
     assert_string_equal(seen[copy].sender, "double-bounce@mx.example");
     assert_string_equal(seen[copy].rcpt, "postmaster@origin.example");
     expect(1 - copy, HEAD("Undelivered Mail Returned to Sender", "s@out.example", "auto-replied") WORDS
-           "\n<plain@e.example>: go away\n\n<plain2@e.example>: go away\n" STATUS("s@out.example")
-           GO_AWAY("plain@e.example") GO_AWAY("plain2@e.example")
+           "\n<plain@e.example>: go away\n\n<plainer@e.example>: go away\n" STATUS("s@out.example")
+           GO_AWAY("plain@e.example") GO_AWAY("plainer@e.example")
            PART("Undelivered Message Headers", "text/rfc822-headers")
            "Return-Path: <s@out.example>\nSubject: x\n y\n" END);
     expect(copy, HEAD("Postmaster Copy: Undelivered Mail", "postmaster@origin.example",
                       "auto-generated")
-           "\n<plain@e.example>: go away\n\n<plain2@e.example>: go away\n" STATUS("s@out.example")
-           GO_AWAY("plain@e.example") GO_AWAY("plain2@e.example")
+           "\n<plain@e.example>: go away\n\n<plainer@e.example>: go away\n" STATUS("s@out.example")
+           GO_AWAY("plain@e.example") GO_AWAY("plainer@e.example")
            PART("Undelivered Message Headers", "text/rfc822-headers")
            "Return-Path: <s@out.example>\nSubject: x\n y\n" END);
     defaults();
