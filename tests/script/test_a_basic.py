@@ -3,6 +3,8 @@ nothing runs."""
 
 import os
 import pwd
+import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -113,6 +115,8 @@ def test_the_engine_does_not_run_as_root(relay):
         status = Path("/proc/%d/status" % pid).read_text()
         uids = [line.split()[1:] for line in status.splitlines() if line.startswith("Uid:")][0]
         assert set(uids) == {str(owner)}, status
+        for name in ("CapPrm", "CapEff", "CapInh", "CapAmb"):
+            assert re.search(r"^%s:\s*0+$" % name, status, re.M), status
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become somebody else")
@@ -150,6 +154,93 @@ def test_io_uring_refused_is_one_clear_line_and_status_1():
     finally:
         server.kill_all()
         server.remove()
+
+
+def test_descriptors_of_the_caller_do_not_reach_the_engine(tmp_path):
+    server = Ringpost()
+    secret = tmp_path / "secret"
+    secret.write_text("x")
+    try:
+        with open(secret) as handle:
+            os.set_inheritable(handle.fileno(), True)
+            subprocess.run([server.program("postfix"), "-c", str(server.conf), "start"],
+                           pass_fds=[handle.fileno()], stderr=subprocess.DEVNULL, timeout=30,
+                           env=server.environ(), start_new_session=True, cwd="/", check=True)
+        server.running = True
+        for pid in server.engine_pids():
+            targets = [os.readlink(f.path) for f in os.scandir("/proc/%d/fd" % pid)]
+            assert str(secret) not in targets, targets
+            assert not [t for t in targets if t.endswith("master.pid")], targets
+        server.stop()
+    finally:
+        server.kill_all()
+        server.remove()
+
+
+def test_words_and_status_of_stop_abort_and_status(relay):
+    done = relay.run("postfix", "status")
+    assert done.returncode == 0
+    assert "the Postfix mail system is running: PID: %d" % relay.master_pid() in done.stderr
+    done = relay.run("postfix", "abort")
+    assert done.returncode == 0
+    assert "postfix/postfix-script: aborting the Postfix mail system" in done.stderr
+    assert relay._wait_gone(5) == []
+    for command in ("stop", "abort", "reload", "flush"):
+        done = relay.run("postfix", command)
+        assert done.returncode == 1, command
+        assert ("postfix/postfix-script: fatal: the Postfix mail system is not running"
+                in done.stderr), done.stderr
+    assert "is not running" in relay.run("postfix", "status").stderr
+    relay.start()
+    done = relay.run("postfix", "stop")
+    assert done.returncode == 0
+    assert "postfix/postfix-script: stopping the Postfix mail system" in done.stderr
+    relay.running = False
+    assert relay._wait_gone(5) == []
+
+
+def test_a_port_that_is_taken_is_named(sink):
+    server = Ringpost()
+    server.ports["smtp"] = sink.port
+    server.write_config()
+    try:
+        done = server.run("postfix", "start")
+        assert done.returncode == 1
+        assert "%s: line 1: bind 127.0.0.1 port %d: Address already in use" % (
+            server.conf / "master.cf", sink.port) in done.stderr, done.stderr
+        assert server._wait_gone(5) == []
+        server.check_reports()
+    finally:
+        server.kill_all()
+        server.remove()
+
+
+def test_the_engine_ends_when_the_supervisor_is_killed(sink):
+    with Ringpost(params={"relayhost": "[127.0.0.1]:1"}) as server:
+        qid = server.submit("a@example.com", ["b@dest.example"])
+        os.kill(server.master_pid(), signal.SIGKILL)
+        server.params["relayhost"] = "[127.0.0.1]:%d" % sink.port
+        server.write_config()
+        server.start()                          # at once: it waits for the queue and the ports
+        server.run("postqueue", "-f", check=True)
+        sink.wait(1)
+        server.wait_log(r"%s: removed" % qid)
+
+
+def test_logrotate(relay, sink):
+    relay.submit("a@example.com", ["b@dest.example"])
+    sink.wait(1)
+    done = relay.run("postfix", "logrotate")
+    assert done.returncode == 0, done.stderr
+    packed = list(relay.dir.glob("maillog.*.gz"))
+    assert len(packed) == 1
+    old = subprocess.run(["gzip", "-dc", packed[0]], capture_output=True, text=True).stdout
+    assert "to=<b@dest.example>" in old
+    relay.wait_log("reload -- version")
+    qid = relay.submit("a@example.com", ["c@dest.example"])
+    sink.wait(2)
+    relay.wait_log(r"%s: removed" % qid)         # the engine, which has no rights there, writes to it
+    assert "b@dest.example" not in relay.log()
 
 
 def test_all_names_are_there():

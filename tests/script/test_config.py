@@ -1,12 +1,14 @@
 """Wrong configurations at start and at reload: file, line, reason, status 1; and a reload under
 open sessions."""
 
+import os
 import re
 
 import pytest
 
 from lib.dialogue import Smtp
 from lib.instance import Ringpost, settle
+from lib.ports import free_port
 
 WRONG = {
     "a bad time": ("main.cf", "queue_run_delay = 300x\n", "queue_run_delay"),
@@ -98,6 +100,55 @@ def test_many_reloads_lose_no_mail(relay, sink):
         assert relay.run("postfix", "reload").returncode == 0
         relay.submit("a@example.com", ["r%d@dest.example" % number])
     sink.wait(10)
+
+
+def listening(server):
+    """Inodes of its listening sockets, as the supervisor holds them."""
+    found = set()
+    for entry in os.scandir("/proc/%d/fd" % server.master_pid()):
+        target = os.readlink(entry.path)
+        if target.startswith("socket:"):
+            found.add(target[8:-1])
+    with open("/proc/net/tcp") as table:
+        rows = [line.split() for line in table]
+    return {row[9] for row in rows if len(row) > 9 and row[3] == "0A" and row[9] in found}
+
+
+def test_sockets_are_kept_over_a_reload_and_new_ones_come(relay, sink):
+    before = listening(relay)
+    assert len(before) == 1
+    relay.services["second"] = {"smtpd_banner": "second ESMTP"}
+    relay.ports["second"] = free_port()
+    relay.write_config()
+    since = relay.log_size()
+    assert relay.run("postfix", "reload").returncode == 0
+    relay.wait_log(r"reload -- version", since=since)
+    after = listening(relay)
+    assert before < after and len(after) == 2
+    with Smtp(relay.ports["second"]) as peer:
+        assert "second ESMTP" in peer.expect(220).text
+    relay.submit("a@example.com", ["b@dest.example"], port=relay.ports["second"])
+    sink.wait(1)
+    gone = relay.ports.pop("second")
+    del relay.services["second"]
+    relay.write_config()
+    since = relay.log_size()
+    assert relay.run("postfix", "reload").returncode == 0
+    relay.wait_log(r"reload -- version", since=since)
+    assert listening(relay) == before
+    with pytest.raises(OSError):
+        Smtp(gone).expect(220)
+    relay.submit("a@example.com", ["b@dest.example"])
+
+
+@pytest.mark.parametrize("label", WRONG)
+def test_a_broken_configuration_does_not_keep_it_from_stopping(label):
+    name, text, _ = WRONG[label]
+    with Ringpost() as server:
+        spoil(server, name, text)
+        done = server.run("postfix", "status")
+        assert done.returncode == 0, done.stderr
+        server.stop()
 
 
 def test_a_service_that_does_not_exist_yet_is_named_and_its_mail_waits(sink):

@@ -105,4 +105,13 @@ def test_a_stop_and_start_on_a_full_disk(small_disk, sink):
         server.start()
         listing = server.run("mailq").stdout
         assert all(one in listing for one in ids), listing
+        assert offer(server, 1000).code == 452
         os.unlink(filler)
+        limit = time.monotonic() + 20
+        while offer(server, 1000).code != 250:
+            assert time.monotonic() < limit, "no mail is taken though there is room again"
+            time.sleep(0.2)
+        server.stop()
+        server.start()
+        listing = server.run("mailq").stdout
+        assert all(one in listing for one in ids) and "in 6 Requests" in listing, listing

@@ -1,5 +1,6 @@
 """Many: recipients, connections, clients that vanish; concurrency and reuse of connections."""
 
+import random
 import threading
 import time
 
@@ -84,6 +85,28 @@ def test_a_vanishing_client_in_the_middle_does_not_delay_the_others(relay, sink)
         for thread in threads:
             thread.join()
     sink.wait(20)
+
+
+def test_garbage_harms_nobody(relay, sink):
+    chance = random.Random(815)
+    for number in range(150):
+        peer = Smtp(relay.port)
+        # LF dot LF would end DATA: the client is in $mynetworks, which bare newlines are allowed to.
+        junk = chance.randbytes(chance.choice((1, 10, 1000, 100000))).replace(b".", b",")
+        try:
+            if number % 3 == 1:
+                peer.send(b"EHLO x\r\nMAIL FROM:<a@example.com>\r\nRCPT TO:<b@dest.example>\r\nDATA\r\n")
+            elif number % 3 == 2:
+                peer.send(b"EHLO x\r\nMAIL FROM:<a@example.com>\r\nRCPT TO:<b@dest.example>\r\n"
+                          b"BDAT 200000\r\n")
+            peer.send(junk)
+            peer.send(b"\r\n" + bytes(range(256)) * 4)
+        except OSError:
+            pass                                # it may hang up
+        peer.close(reset=number % 2 == 0)
+    relay.submit("a@example.com", ["whole@dest.example"])
+    assert "whole@dest.example" in sink.wait(1)[0].rcpts[0]
+    assert "Mail queue is empty" in relay.run("mailq").stdout
 
 
 def test_a_thousand_open_sessions_do_not_stand_in_the_way(sink):
