@@ -407,6 +407,11 @@ static int flush_all(struct access *a, void *ctx)
     return 0;
 }
 
+bool access_is_down(const struct snapshot *s)
+{
+    return !server_holds(s);
+}
+
 int access_flush_all(const struct snapshot *s, const char *tag)
 {
     return access_run(s, tag, false, flush_all, (void *)tag);

@@ -50,6 +50,8 @@ struct submission {
 /* id_out: QUEUE_ID_MAX. ERR_REFUSED with text = what the server said when it was rejected (ERR_LIMIT: 5xx kind). */
 struct err *access_submit(struct access *a, const struct submission *m, char *id_out) MUST_USE;
 
+/* No server holds the queue's pid file. */
+bool access_is_down(const struct snapshot *s);
 /* postfix flush, postqueue -f, sendmail -q. Exit status. */
 int access_flush_all(const struct snapshot *s, const char *tag);
 

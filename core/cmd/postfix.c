@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/wait.h>
+#include <sysexits.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -47,10 +48,11 @@ static int fatal(const char *text)
     return 1;
 }
 
-/* As Postfix: the script's words on stderr and in the log. */
+/* The script's words in the log and on a terminal, as Postfix says them; what went wrong on any stderr. */
 static void say(struct call *c, const char *level, const char *text)
 {
-    fprintf(stderr, "%s/postfix-script: %s%s\n", c->syslog_name, level, text);
+    if (level[0] || !c->snapshot || isatty(STDERR_FILENO))
+        fprintf(stderr, "%s/postfix-script: %s%s\n", c->syslog_name, level, text);
     if (!c->snapshot)
         return; /* there is no log either */
     if (strcmp(level, "") == 0)
@@ -276,8 +278,10 @@ static int status(struct call *c)
 
 static int flush(struct call *c)
 {
-    if (!running_pid(c))
-        return not_running(c);
+    if (!running_pid(c)) { /* the words and the status of postqueue -f */
+        say(c, "fatal: ", "Cannot flush mail queue - mail system is down");
+        return EX_UNAVAILABLE;
+    }
     return access_flush_all(c->snapshot, "postfix");
 }
 
@@ -308,8 +312,8 @@ static int run(struct call *c, const char *command)
         return status(c);
     if (strcmp(command, "flush") == 0)
         return flush(c);
-    fprintf(stderr, "postfix/postfix-script: fatal: unknown command: '%s'. Usage: postfix start (or stop, "
-            "reload, abort, flush, check, status, logrotate, start-fg)\n", command);
+    say(c, "fatal: ", arena_printf(c->arena, "unknown command: '%s'. Usage: postfix start (or stop, reload, "
+                                   "abort, flush, check, status, logrotate, start-fg)", command).ptr);
     return 1;
 }
 

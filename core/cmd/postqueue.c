@@ -90,6 +90,8 @@ static int flush(struct access *a, void *ctx)
 static int run_flush(const struct snapshot *s, struct str id, struct str site)
 {
     struct flushing f = {id, site};
+    if (access_is_down(s))
+        return tell_fatal(POSTQUEUE_FAILED, "Cannot flush mail queue - mail system is down");
     return access_run(s, "postqueue", false, flush, &f) ? POSTQUEUE_FAILED : 0;
 }
 
