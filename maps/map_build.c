@@ -19,6 +19,7 @@ struct build {
     const struct map_build_options *options;
     const char *source; /* for messages */
     char *target, *aside;
+    char *shown; /* what warnings call it: as in Postfix lmdb tables by name, the others by file */
     struct kv *kv;
     struct kv_txn *txn;
     kv_table table;
@@ -79,6 +80,9 @@ static struct err *begin(struct build *b, const struct map_type *type, const cha
     b->target = mem_strdup(name.ptr);
     buf_printf(&name, ".new%ld", (long)getpid());
     b->aside = mem_strdup(name.ptr);
+    buf_reset(&name);
+    buf_printf(&name, "lmdb:%s", path);
+    b->shown = mem_strdup(strcmp(type->name, "lmdb") == 0 ? name.ptr : b->target);
     buf_fini(&name);
     b->scratch = arena_new(0, 0);
     struct err *e = make_aside(b, like, copy);
@@ -120,6 +124,7 @@ static void cleanup(struct build *b, bool failed)
         unlink(b->aside);
     mem_free(b->aside);
     mem_free(b->target);
+    mem_free(b->shown);
     if (b->scratch)
         arena_free(b->scratch);
 }
@@ -139,7 +144,7 @@ static struct err *put(struct build *b, struct str key, struct str value, int li
     bool existed;
     struct err *e = kv_put_new(b->txn, b->table, key, value, &existed);
     if (!e && existed && o->warn_dup)
-        log_warning(o->tag, "%s: duplicate entry: \"%.*s\"", b->target, STR_ARG(str_head(key, 200)));
+        log_warning(o->tag, "%s: duplicate entry: \"%.*s\"", b->shown, STR_ARG(str_head(key, 200)));
     return e;
 }
 

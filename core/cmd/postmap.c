@@ -17,7 +17,9 @@ struct call {
     const char *default_type;
 };
 
-static const char usage[] =
+static const char usage[] = "[-fiNnoprsuUvw] [-c config_dir] [-d key] [-q key] [map_type:]file...";
+
+static const char help_text[] =
     "usage: %s [-c config_dir] [-fiNoprw] [map_type:]file...\n"
     "       %s [-c config_dir] [-f] -q key|- [map_type:]table...\n"
     "       %s [-c config_dir] [-f] -d key|- [map_type:]file...\n"
@@ -268,8 +270,9 @@ int postmap_run(const char *tag, bool alias, int argc, char **argv)
     while (!help && good && (letter = getopt(argc, argv, "+c:d:fiNnopq:rsuUvw")) != -1)
         good = option(&c, letter);
     if (help || !good || optind >= argc) {
-        fprintf(help ? stdout : stderr, usage, tag, tag, tag, tag);
-        return help ? 0 : 1;
+        if (help)
+            return printf(help_text, tag, tag, tag, tag) < 0;
+        return fatal(&c, "usage: %s %s", tag, usage);
     }
     c.arena = arena_new(0, 0);
     map_log_as(tag);
