@@ -93,6 +93,9 @@ struct err *supervise_make_dirs(const struct snapshot *s)
     struct err *e = owner_of(s, &owner);
     if (!e)
         e = file_mkdirs(s->params->queue_directory, 0755);
+        if (e)
+            e = err_in(e, "queue_directory %s", s->params->queue_directory);
+    }
     snprintf(path, sizeof(path), "%s/%s", s->params->queue_directory, s->params->process_id_directory);
     if (!e)
         e = file_mkdirs(path, 0755);
