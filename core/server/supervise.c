@@ -91,7 +91,7 @@ struct err *supervise_make_dirs(const struct snapshot *s)
     char path[1024];
     struct passwd *owner;
     struct err *e = owner_of(s, &owner);
-    if (!e)
+    if (!e) {
         e = file_mkdirs(s->params->queue_directory, 0755);
         if (e)
             e = err_in(e, "queue_directory %s", s->params->queue_directory);
