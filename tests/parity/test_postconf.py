@@ -94,6 +94,37 @@ def pair():
         side.server.remove()
 
 
+# Where Ringpost differs on purpose: {row: why}.
+NAMES_THE_PLACE = "a fault is told with file and line; Postfix leaves them out here"
+KNOWN = {
+    "-M smtp.inet": "name.type is understood too, as before Postfix 2.11",
+    "an unclosed brace in main.cf": NAMES_THE_PLACE,
+    "a bad conditional": NAMES_THE_PLACE,
+    "a loop of names": NAMES_THE_PLACE,
+    "a NUL byte": "a value with a NUL byte is refused; Postfix goes on with what stands before it",
+    "an unknown type": NAMES_THE_PLACE,
+    "a bad private field": NAMES_THE_PLACE,
+    "a bad chroot field": NAMES_THE_PLACE,
+    "a bad wakeup field": NAMES_THE_PLACE,
+    "a bad process limit": NAMES_THE_PLACE,
+    "an option without a value": "a broken -o gives a warning, with file and line",
+    "an option without equals": "a broken -o gives a warning, with file and line",
+    "an unclosed brace": "the warning has file and line, and the text is printed as it stands; Postfix "
+                         "prints it as if the brace were closed",
+}
+
+
+def marked(rows):
+    """Parameters by name; those of KNOWN must differ."""
+    return [pytest.param(row, id=name, marks=pytest.mark.xfail(strict=True, reason=KNOWN[name]))
+            if name in KNOWN and SIDES[1] == "ringpost" else pytest.param(row, id=name)
+            for name, row in rows]
+
+
+def known(why):
+    return pytest.mark.xfail(SIDES[1] == "ringpost", strict=True, reason=why)
+
+
 READ = [
     ["myhostname"], ["mydestination"], ["smtpd_recipient_restrictions"], ["relayhost"],
     ["-h", "myhostname"], ["-h", "myhostname", "mydomain"], ["-H", "myhostname"],
@@ -127,7 +158,11 @@ MACHINE = re.compile(r"^(myhostname|mydomain|process_name|process_id|service_nam
                      r"openssl_path|mail_release_date)\b")
 
 
-@pytest.mark.parametrize("args", READ, ids=" ".join)
+# Defaults of a later Postfix: the safe answer to SMTP smuggling is 3.9's.
+NEWER = {"smtpd_forbid_bare_newline": ("no", "normalize")}
+
+
+@pytest.mark.parametrize("args", marked((" ".join(args), args) for args in READ))
 def test_read(pair, args):
     def act(side):
         side.reset()
@@ -169,19 +204,32 @@ def test_edit(pair, args):
     compare(*on_both(act, pair))
 
 
-def test_an_edited_file_is_replaced_atomically_and_keeps_its_mode(pair):
-    def act(side):
-        side.reset()
-        path = side.server.conf / "main.cf"
-        path.chmod(0o640)
-        before = path.stat()
-        side.run("-e", "x=1")
-        after = path.stat()
-        path.chmod(0o644)
-        return {"mode": [oct(after.st_mode & 0o777)], "replaced": [str(before.st_ino != after.st_ino)],
-                "left": sorted(p.name for p in side.server.conf.iterdir())}
+def edited(side):
+    """What an edit makes of a file of mode 0640."""
+    side.reset()
+    path = side.server.conf / "main.cf"
+    path.chmod(0o640)
+    before = path.stat()
+    side.run("-e", "x=1")
+    after = path.stat()
+    path.chmod(0o644)
+    return {"mode": [oct(after.st_mode & 0o777)], "replaced": [str(before.st_ino != after.st_ino)],
+            "left": sorted(p.name for p in side.server.conf.iterdir())}
 
-    compare(*on_both(act, pair))
+
+def test_an_edited_file_is_replaced_atomically(pair):
+    left, right = on_both(edited, pair)
+    compare({**left, "mode": []}, {**right, "mode": []})
+
+
+@known("an edited file keeps its mode; Postfix makes it 0644, so that all may read what was 0640")
+def test_an_edited_file_has_the_mode_postfix_gives_it(pair):
+    compare(*on_both(edited, pair))
+
+
+@pytest.mark.skipif(SIDES[1] == "postfix", reason="the reference does not")
+def test_an_edited_file_keeps_its_mode(pair):
+    assert edited(pair[1])["mode"] == ["0o640"]
 
 
 BROKEN_MAIN = {
@@ -189,7 +237,7 @@ BROKEN_MAIN = {
     "a line without an equals sign": MAIN + "no equals sign\n",
     "a name with a blank": MAIN + "two words = x\n",
     "an empty name": MAIN + "= x\n",
-    "an unclosed brace": MAIN + "smtpd_banner = ${myhostname\n",
+    "an unclosed brace in main.cf": MAIN + "smtpd_banner = ${myhostname\n",
     "a bad conditional": MAIN + "smtpd_banner = ${{a} ~ {b} ? {c} : {d}}\n",
     "a loop of names": MAIN + "one = $two\ntwo = $one\nsmtpd_banner = $one\n",
     "no newline at the end": MAIN + "last = x",
@@ -201,7 +249,7 @@ BROKEN_MAIN = {
 }
 
 
-@pytest.mark.parametrize("label", BROKEN_MAIN)
+@pytest.mark.parametrize("label", marked((label, label) for label in BROKEN_MAIN))
 def test_broken_main_cf(pair, label):
     def act(side):
         side.reset(main=BROKEN_MAIN[label])
@@ -232,7 +280,7 @@ BROKEN_MASTER = {
 }
 
 
-@pytest.mark.parametrize("label", BROKEN_MASTER)
+@pytest.mark.parametrize("label", marked((label, label) for label in BROKEN_MASTER))
 def test_broken_master_cf(pair, label):
     def act(side):
         side.reset(master=BROKEN_MASTER[label])
@@ -256,10 +304,17 @@ def test_defaults_agree_for_every_parameter_postfix_has(pair):
     """Ringpost may know more names; those of the reference must exist, with its defaults."""
     left, right = on_both(lambda side: side.run("-d"), pair)
     ours, theirs = table(right), table(left)
-    names = sorted(n for n in theirs if not MACHINE.match(n))
+    names = sorted(n for n in theirs if not MACHINE.match(n) and n not in NEWER)
     assert len(names) > 800
     compare({"defaults": [theirs[n] for n in names]},
             {"defaults": [ours.get(n, "(no %s)" % n) for n in names]})
+
+
+@pytest.mark.skipif(SIDES[1] == "postfix", reason="the reference is older")
+def test_newer_defaults_are_these(pair):
+    for name, (theirs, ours) in NEWER.items():
+        left, right = on_both(lambda side: side.run("-d", name)["stdout"], pair)
+        assert (left, right) == (["%s = %s" % (name, theirs)], ["%s = %s" % (name, ours)])
 
 
 def test_the_listing_of_defaults_is_sorted(pair):
