@@ -14,6 +14,8 @@ def pytest_addoption(parser):
                      help="how often the engine is killed under load (default 5; long version 50)")
     parser.addoption("--recipients", type=int, default=100000,
                      help="recipients of the large message (default 100000)")
+    parser.addoption("--sessions", type=int, default=1000,
+                     help="sessions open at once (default 1000; TSan has room for 300 fibers)")
 
 
 def pytest_collection_modifyitems(config, items):

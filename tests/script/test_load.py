@@ -109,13 +109,13 @@ def test_garbage_harms_nobody(relay, sink):
     assert "Mail queue is empty" in relay.run("mailq").stdout
 
 
-def test_a_thousand_open_sessions_do_not_stand_in_the_way(sink):
+def test_a_thousand_open_sessions_do_not_stand_in_the_way(sink, request):
     with Ringpost(params={"relayhost": "[127.0.0.1]:%d" % sink.port,
                           "default_process_limit": "2000",
                           "smtpd_client_connection_count_limit": "0"}) as server:
         peers = []
         try:
-            for _ in range(1000):
+            for _ in range(request.config.getoption("--sessions")):
                 peers.append(Smtp(server.port))
                 peers[-1].expect(220)
             began = time.monotonic()
@@ -155,6 +155,35 @@ def test_a_message_of_very_many_recipients(request):
         names = {r.split("<")[1].split(">")[0] for r in arrived}
         assert len(names) == total
         server.wait_log(": removed$", timeout=60)
+
+
+def test_a_stop_in_the_middle_of_everything():
+    """Sessions in every state, clients that wait for a process slot (of an old configuration, too), a delivery that
+    does not move: it ends within the time it gives deliveries, frees everything, and the mail is still there."""
+    with Sink({"dot": Slow(60, "250 2.0.0 Ok")}) as sink, Ringpost(params={
+            "relayhost": "[127.0.0.1]:%d" % sink.port, "default_process_limit": "4"}) as server:
+        qid = server.submit("a@example.com", ["b@dest.example"])
+        server.wait_log(qid + ": from=")
+        peers = []
+        for text in (b"", b"EHLO x\r\n", b"EHLO x\r\nMAIL FROM:<a@example.com>\r\nRCPT TO:<b@dest.example>\r\n"
+                     b"DATA\r\nhalf", b"EHLO x\r\nMAIL FROM:<a@example.com>\r\nRCPT TO:<b@dest.example>\r\n"
+                     b"BDAT 1000\r\nhalf", b"", b"", b""):
+            peers.append(Smtp(server.port))
+            peers[-1].send(text)
+            if len(peers) <= 4:
+                peers[-1].expect(220)
+        server.wait_log("reached its process limit")
+        assert server.run("postfix", "reload").returncode == 0
+        server.wait_log("reload -- version")
+        for _ in range(6):                      # the new door counts anew, and fills up as well
+            peers.append(Smtp(server.port))
+        time.sleep(0.2)
+        began = time.monotonic()
+        server.stop()
+        assert time.monotonic() - began < 15
+        for peer in peers:
+            peer.close()
+        assert qid in server.run("mailq").stdout
 
 
 def test_a_large_message_is_streamed(relay, sink):
