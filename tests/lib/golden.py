@@ -52,7 +52,7 @@ class Normal:
     def text(self, text):
         for old, new in self.swaps:
             if old.isdigit():
-                text = re.sub(r"(?<!\d)%s(?!\d)" % old, new, text)
+                text = re.sub(r"(?<![0-9A-Za-z])%s(?![0-9A-Za-z])" % old, new, text)
             else:
                 text = text.replace(old, new)
         for one in self.ids:
