@@ -23,6 +23,7 @@ static const char usage[] =
     "  -M  master.cf entries  -F  their fields               -P  their -o settings\n"
     "  -m  table types        -l  lock types                 -a -A  SASL types\n";
 
+PRINTF(2, 0)
 static void say(const char *level, const char *fmt, va_list ap)
 {
     fflush(stdout);

@@ -43,6 +43,7 @@ static void open_log(void)
     self.open = engine_log_start(self.snapshot, false) == NULL;
 }
 
+PRINTF(3, 0)
 static void say(enum log_level level, const char *word, const char *fmt, va_list ap)
 {
     va_list again;

@@ -20,6 +20,7 @@ const char *smtp_reply_flat(const struct smtp_try *t, const struct smtp_reply *r
 }
 
 /* A reply that is neither 4xx nor 5xx where it had to be one breaks the protocol. */
+PRINTF(5, 0)
 static void why_fill(struct smtp_try *t, const char *mta, const char *status,
                      const struct smtp_reply *reply, const char *fmt, va_list ap)
 {
