@@ -33,11 +33,21 @@ def pytest_collection_modifyitems(config, items):
                 item.add_marker(pytest.mark.skip(reason=reason))
 
 
+def stop_without_binary():
+    pytest.exit("%s; or run the reference against itself: RINGPOST_PARITY_SELF=1 tests/parity"
+                % ringpost_missing(), returncode=4)
+
+
+def pytest_configure(config):
+    """On several processes (-n) only the first can end the run, and it collects nothing."""
+    if getattr(config.option, "numprocesses", None) and not SELF and ringpost_missing():
+        stop_without_binary()
+
+
 def pytest_collection_finish(session):
-    if session.config.option.collectonly:
+    if session.config.option.collectonly or hasattr(session.config, "workerinput"):
         return
     need = [i for i in session.items
             if i.get_closest_marker("script") or (i.get_closest_marker("parity") and not SELF)]
     if need and ringpost_missing():
-        pytest.exit("%s; or run the reference against itself: RINGPOST_PARITY_SELF=1 tests/parity"
-                    % ringpost_missing(), returncode=4)
+        stop_without_binary()
