@@ -19,6 +19,7 @@
 #include "io/fiber/fiber.h"
 #include "io/fiber/offload.h"
 #include "io/fiber/wait.h"
+#include "io/fiber/watchdog.h"
 #include "io/net/dns.h"
 #include "io/proc/proc.h"
 #include "io/ring/ring.h"
@@ -183,6 +184,8 @@ static struct err *start_all(struct engine *en, struct snapshot *s)
     if (!e)
         e = offload_start((unsigned)s->params->offload_threads);
     if (!e)
+        e = watchdog_start(0);
+    if (!e)
         e = start_resolver(s->params);
     if (!e)
         e = start_workers(en, s->params);
@@ -269,6 +272,7 @@ static void stop_all(struct engine *en)
         worker_join(en->sched);
     }
     dns_stop();
+    watchdog_stop();
     offload_stop();
     config_publish(NULL);
     mem_free(en->workers);

@@ -464,6 +464,7 @@ static void *worker_thread(void *arg)
     struct birth *b = arg;
     struct worker *w = b->worker;
     block_signals();
+    check_alt_stack(); /* a fiber that runs off its stack still leaves a trace */
     pthread_setname_np(pthread_self(), w->name);
     if (w->cpu >= 0) {
         cpu_set_t cpus;

@@ -119,6 +119,7 @@ static void on_wake(evutil_socket_t fd, short what, void *arg)
 static void *resolver_thread(void *unused)
 {
     (void)unused;
+    check_alt_stack();
     pthread_setname_np(pthread_self(), "resolver");
     (void)event_base_dispatch(resolver.base);
     ub_ctx_delete(resolver.ctx); /* its callbacks never run after this */
