@@ -98,6 +98,11 @@ struct snapshot *command_config(const char *dash_c)
         tell_fatal(0, "%s", e->text);
         return NULL;
     }
+    if (access(s->params->queue_directory, X_OK) < 0) { /* a slip in main.cf is not an empty queue */
+        tell_fatal(0, "chdir %s: %s", s->params->queue_directory, strerror(errno));
+        snapshot_unref(s);
+        return NULL;
+    }
     tell_log(s);
     return s;
 }

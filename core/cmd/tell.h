@@ -18,7 +18,8 @@ int tell_fatal(int status, const char *fmt, ...) PRINTF(2, 3);
 
 /* argv[0] without its folder; it is put there too, for getopt's messages. */
 const char *command_name(char **argv);
-/* main.cf; NULL after telling what is wrong. dash_c NULL = MAIL_CONFIG or the default. */
+/* main.cf, and its queue_directory is there; NULL after telling what is wrong. dash_c NULL = MAIL_CONFIG or the
+ * default. */
 struct snapshot *command_config(const char *dash_c);
 /* May this process do what is reserved for the superuser? Also true for the owner of a private instance. */
 bool command_privileged(const struct snapshot *s);

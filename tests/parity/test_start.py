@@ -3,10 +3,12 @@ postfix(1) refuses some, master(8) some, and some only the daemon concerned; Rin
 program and refuses them all at start, with status 1. Compared is what Postfix refuses at once; for
 the rest Ringpost alone must name the parameter, and a file and line where there is one."""
 
+import re
+
 import pytest
 
 from lib.instance import KINDS, BASE_MASTER
-from world import SIDES
+from world import SIDES, compare, on_both
 
 # label: (params, master lines, words that must be in the output or log, does postfix(1) refuse?)
 WRONG = {
@@ -96,3 +98,29 @@ def test_check_is_silent_when_all_is_well(kind):
     finally:
         server.kill_all()
         server.remove()
+
+
+ABSENT = [["mailq"], ["postqueue", "-p"], ["postqueue", "-j"], ["postqueue", "-f"],
+          ["postsuper", "-d", "ALL"], ["postcat", "-q", "ABCDEF0123"], ["sendmail", "a@example.com"],
+          ["sendmail", "-bs"]]
+
+
+@pytest.mark.parametrize("command", ABSENT, ids=" ".join)
+def test_commands_without_a_queue_folder(command):
+    """A slip in queue_directory is told: the queue is not empty, and no folder is made."""
+    def act(kind):
+        server = KINDS[kind]()
+        main = server.conf / "main.cf"
+        main.write_text(main.read_text().replace("queue_directory = %s\n" % server.queue,
+                                                 "queue_directory = %s/absent\n" % server.dir))
+        try:
+            done = server.run(*command, stdin="QUIT\r\n")
+            return {"exit status": [str(done.returncode)], "stdout": done.stdout.splitlines(),
+                    "stderr": [re.sub(r"^\S*/(?=[a-z]+: )", "", line.replace(str(server.dir), "<DIR>"))
+                               for line in done.stderr.splitlines()],
+                    "made": [str((server.dir / "absent").exists())]}
+        finally:
+            server.kill_all()
+            server.remove()
+
+    compare(*on_both(act, SIDES))
