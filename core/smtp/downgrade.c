@@ -209,7 +209,8 @@ static bool is_field(struct str line)
 }
 
 /* False: the line is no part of a header, which has ended before it. */
-static bool header_line(struct downgrade *d, struct str line, bool first, bool whole, struct buf *out)
+static bool header_line(struct downgrade *d, struct str line, bool first, bool whole,
+                        struct buf *out)
 {
     bool more = !first || (line.len > 0 && str_is_space(line.ptr[0]));
     if (!more && line.len == 0) {
