@@ -10,11 +10,12 @@
 
 static void attributes(struct smtpd *s)
 {
-    char port[16];
+    char port[16], type_text[16]; /* Postfix writes the number of the address family */
     struct str helo = buf_str(&s->helo), address = str_of(s->address), port_text;
     const char *proto = smtpd_proto(s);
 
     snprintf(port, sizeof port, "%u", addr_port(&s->client));
+    snprintf(type_text, sizeof type_text, "%u", s->client.sa.sa_family);
     port_text = s->stand_alone ? STR("unknown") : str_of(port);
     const struct {
         const char *name;
@@ -32,7 +33,7 @@ static void attributes(struct smtpd *s)
         {"client_port", port_text},
         {"helo_name", helo},
         {"protocol_name", str_of(proto)},
-        {"client_address_type", s->client.sa.sa_family == AF_INET6 ? STR("6") : STR("4")},
+        {"client_address_type", str_of(type_text)},
         {"rewrite_context", s->local_headers ? STR("local") : STR("remote")},
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)

@@ -111,7 +111,7 @@ static bool talks_ahead(struct smtpd *s, const struct command *c)
 {
     struct str ahead = stream_peek(s->stream);
 
-    if (ahead.len == 0 || s->ahead_logged ||
+    if (ahead.len == 0 || s->ahead_logged || s->stand_alone ||
         (s->esmtp && !(command_flags(c->verb) & COMMAND_LAST)))
         return false;
     struct str shown = smtpd_escape(s->cmd, str_head(ahead, 100));
