@@ -448,8 +448,9 @@ static void test_a_hundred_thousand_recipients(void **state)
         buf_add_c(&in, RCPT);
     buf_add_c(&in, "DATA\r\n.\r\nQUIT\r\n");
     p.input = buf_str(&in);
-    const char *got = play(&p);
-    for (const char *at = got; (at = strstr(at, "452 4.5.3 Error: too many recipients")); at++)
+    /* Not strstr: under ASan's strict_string_checks each call walks to the end of the text. */
+    struct str got = str_of(play(&p)), wanted = STR("452 4.5.3 Error: too many recipients");
+    for (ssize_t at; (at = str_find(got, wanted)) >= 0; got = str_from(got, (size_t)at + 1))
         refused++;
     assert_int_equal(refused, 99997);
     assert_int_equal(fake.rcpts, 3);
