@@ -38,7 +38,7 @@ static struct err *read_line(struct stream *s, size_t max, size_t cap, int64_t *
     CHECK(max > 0 && max <= STREAM_IN_MAX);
     struct stream_in *in = stream_in(s);
     size_t scanned = 0, took;
-    while (!line_scan(str_make(in->bytes + in->at, in->end - in->at), max, &scanned, out, &took)) {
+    while (!line_scan(stream_peek(s), max, &scanned, out, &took)) {
         size_t wanted = cap;
         /* Content that fills every read comes in larger reads. */
         if (cap > STREAM_IN_IDLE && in->filled && in->cap < STREAM_IN_MAX && in->cap >= cap)

@@ -18,9 +18,10 @@ static void path(struct arena *a, struct str in, bool strict)
     (void)address_domain_numeric(domain);
     CHECK(fold_text(a, out).len <= out.len);
     CHECK(address_fold(a, out).len <= out.len);
-    /* Logged and sent on as the same address. */
+    /* Logged and sent on as the same address. Of an odd one the domain is looked at by resolve_valid. */
     struct str quoted = arena_printf(a, "<%.*s>", STR_ARG(address_quote(a, out)));
-    if (!memchr(out.ptr, '\0', out.len) && address_parse_path(a, quoted, false, true, &again, &rest) == ADDRESS_OK)
+    if (how == ADDRESS_OK && !memchr(out.ptr, '\0', out.len) &&
+        address_parse_path(a, quoted, false, true, &again, &rest) == ADDRESS_OK)
         CHECK(str_eq(out, again));
 }
 
