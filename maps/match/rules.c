@@ -7,7 +7,7 @@
 #include "io/file/file.h"
 #include "maps/reload.h"
 
-enum { FILE_MAX = 64 << 20, IF_DEPTH_MAX = 100 };
+enum { FILE_MAX = 64 << 20 };
 
 enum rule_kind { RULE_MATCH, RULE_IF, RULE_ENDIF };
 
@@ -172,24 +172,31 @@ static struct err *parse_rule(struct rules *t, const struct map *m, struct str l
     return NULL;
 }
 
-/* Each IF learns where its ENDIF stands. */
+/* Each IF learns where its ENDIF stands. While it is open, `endif` has the IF around it, so that any depth will do. */
 static void pair_ifs(struct rules *t)
 {
-    size_t open[IF_DEPTH_MAX], depth = 0;
+    size_t open = SIZE_MAX;
     for (size_t i = 0; i < t->count; i++) {
         struct rule *r = &t->list[i];
-        r->endif = t->count;
-        if (r->kind == RULE_IF && depth < IF_DEPTH_MAX)
-            open[depth++] = i;
-        else if (r->kind == RULE_ENDIF && depth > 0)
-            t->list[open[--depth]].endif = i;
-        else if (r->kind == RULE_ENDIF)
+        if (r->kind == RULE_IF) {
+            r->endif = open;
+            open = i;
+        } else if (r->kind == RULE_ENDIF && open != SIZE_MAX) {
+            size_t outer = t->list[open].endif;
+            t->list[open].endif = i;
+            open = outer;
+        } else if (r->kind == RULE_ENDIF) {
             log_warning(map_log_service(), "%s map %s, line %d: ignoring ENDIF without matching IF",
                         t->engine->name, t->path, r->line);
+        }
     }
-    while (depth > 0)
+    while (open != SIZE_MAX) {
+        struct rule *r = &t->list[open];
         log_warning(map_log_service(), "%s map %s, line %d: IF has no matching ENDIF", t->engine->name,
-                    t->path, t->list[open[--depth]].line);
+                    t->path, r->line);
+        open = r->endif;
+        r->endif = t->count;
+    }
 }
 
 static void rules_free(void *object)

@@ -19,7 +19,7 @@ static char dir[64];
 static struct map_options options = {.config_dir = dir};
 
 static const char *const files[] = {"text", "cidr",  "regexp",     "pcre", "src",     "src.lmdb",
-                                    "late", "aliases", "aliases.lmdb", "big",  "big.lmdb", "slow"};
+                                    "late", "aliases", "aliases.lmdb", "big",  "big.lmdb", "slow", "deep"};
 
 static int make_dir(void **state)
 {
@@ -190,6 +190,28 @@ static const struct row bad[] = {
     {"no file, and not lazy", "hash:nofile", "", "open database", 0},
     {"no text file, and not lazy", "texthash:nofile", "", "No such file", 0},
 };
+
+/* Each IF to its own ENDIF, however deep: what is behind the innermost counts though that one does not match. */
+static void test_nested_ifs(void **state)
+{
+    (void)state;
+    enum { DEPTH = 150 };
+    char text[DEPTH * 40] = "";
+    size_t n = 0;
+    for (int i = 0; i < DEPTH; i++)
+        n += (size_t)snprintf(text + n, sizeof(text) - n, "if /%s/\n", i == DEPTH - 1 ? "b" : "a");
+    n += (size_t)snprintf(text + n, sizeof(text) - n, "/./ inner\nendif\n/./ behind\n");
+    for (int i = 1; i < DEPTH; i++)
+        n += (size_t)snprintf(text + n, sizeof(text) - n, "endif\n");
+    snprintf(text + n, sizeof(text) - n, "/./ outside\n");
+    write_file("deep", text);
+    struct map *m;
+    assert_null(map_open(STR("regexp:deep"), 0, &options, &m));
+    assert_string_equal(look(m, "a", 0), "behind");
+    assert_string_equal(look(m, "ab", 0), "inner");
+    assert_string_equal(look(m, "b", 0), "outside");
+    map_close(m);
+}
 
 static void test_open_errors(void **state)
 {
@@ -456,7 +478,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_types),     cmocka_unit_test(test_open_errors),
         cmocka_unit_test(test_reload),    cmocka_unit_test(test_replaced_under_readers),
-        cmocka_unit_test(test_addresses),
+        cmocka_unit_test(test_addresses), cmocka_unit_test(test_nested_ifs),
         cmocka_unit_test(test_build),     cmocka_unit_test(test_build_incremental),
         cmocka_unit_test(test_build_many), cmocka_unit_test(test_random),
     };
