@@ -7,6 +7,7 @@
  * without damage all of them come. */
 #include "fuzz.h"
 #include "io/base/hash.h"
+#include "io/base/mem.h"
 #include "queue/store/segment.h"
 
 enum { EPOCH = 7, SECRET = 4711, RECORDS_MAX = 64, BYTES_MAX = 16 * BLOCK };
@@ -69,10 +70,9 @@ static void write_segment(struct str in)
     }
 }
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+/* Returns the records that are whole. */
+static size_t scan(struct str bytes)
 {
-    write_segment(fuzz_str(data, size));
-    struct str bytes = str_make((const char *)w.bytes, w.batch < BYTES_MAX ? w.batch : BYTES_MAX);
     struct segment_scan s;
     struct scan_item item;
     size_t came = 0, turns = 0;
@@ -87,6 +87,22 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         CHECK(item.head.seq < w.records && str_eq(item.bytes, w.written[item.head.seq]));
         came++;
     }
+    return came;
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    struct str in = fuzz_str(data, size);
+    write_segment(in);
+    struct str bytes = str_make((const char *)w.bytes, w.batch < BYTES_MAX ? w.batch : BYTES_MAX);
+    size_t came = scan(bytes);
     CHECK(w.damaged ? came <= w.records : came == w.records);
+    /* A file that ends too early; a copy, so that a read behind it is seen. */
+    struct fuzz_rand r = fuzz_rand_of(in, 1);
+    size_t cut = fuzz_below(&r, bytes.len + 1);
+    char *copy = mem_alloc(cut ? cut : 1);
+    memcpy(copy, w.bytes, cut);
+    CHECK(scan(str_make(copy, cut)) <= came);
+    mem_free(copy);
     return 0;
 }
