@@ -196,7 +196,7 @@ static void test_nested_ifs(void **state)
 {
     (void)state;
     enum { DEPTH = 150 };
-    char text[DEPTH * 40] = "";
+    static char text[DEPTH * 40];
     size_t n = 0;
     for (int i = 0; i < DEPTH; i++)
         n += (size_t)snprintf(text + n, sizeof(text) - n, "if /%s/\n", i == DEPTH - 1 ? "b" : "a");
