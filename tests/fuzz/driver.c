@@ -68,7 +68,7 @@ static int by_name(const void *a, const void *b)
 /* In order of names, so that a run does not depend on the folder. */
 static bool read_folder(const char *path)
 {
-    char *names[LIST_MAX];
+    static char *names[LIST_MAX];
     size_t count = 0;
     DIR *dir = opendir(path);
     if (!dir)

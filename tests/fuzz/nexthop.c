@@ -7,7 +7,8 @@ enum { TARGETS_MAX = 32 };
 /* Each byte is a host: 3 bits preference, 1 bit family. */
 static void targets(struct str in)
 {
-    struct smtp_target list[TARGETS_MAX] = {0};
+    static struct smtp_target list[TARGETS_MAX];
+    memset(list, 0, sizeof list);
     size_t count = in.len < TARGETS_MAX ? in.len : TARGETS_MAX;
     struct own_addr own = {0};
     CHECK(addr_parse(STR("192.0.2.7"), 25, &own.addr));
