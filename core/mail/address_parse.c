@@ -26,6 +26,15 @@ struct tokens {
     size_t count;
 };
 
+/* Words without their backslashes. Each byte of one is a byte read, so all of them together fit in room for the whole text: a
+ * hostile header of thousands of words takes no more. */
+struct lexer {
+    struct arena *a;
+    struct str s;
+    size_t at;
+    char *room;
+};
+
 #define PATH_TOKENS_MAX 1000
 
 static bool is_blank(char c)
@@ -38,119 +47,119 @@ static bool is_special(char c)
     return c != '\0' && strchr("()<>@,;:\\\".[]|%!", c) != NULL;
 }
 
-/* Reads up to `close`, taking backslashes off. *at stands behind the opening character. An open "[" ends
+/* Reads up to `close`, taking backslashes off. at stands behind the opening character. An open "[" ends
  * at ">" too: <a@[192.0.2.1> is taken. */
-static struct str lex_quoted(struct arena *a, struct str s, size_t *at, char close, bool keep_slash)
+static struct str lex_quoted(struct lexer *l, char close, bool keep_slash)
 {
-    char *out = arena_alloc(a, s.len - *at + 1);
-    size_t n = 0;
+    struct str s = l->s;
+    char *out = l->room;
 
-    while (*at < s.len && s.ptr[*at] != close && (close != ']' || s.ptr[*at] != '>')) {
-        char c = s.ptr[*at];
-        if (c == '\\' && *at + 1 < s.len) {
+    while (l->at < s.len && s.ptr[l->at] != close && (close != ']' || s.ptr[l->at] != '>')) {
+        char c = s.ptr[l->at];
+        if (c == '\\' && l->at + 1 < s.len) {
             if (keep_slash)
-                out[n++] = c;
-            c = s.ptr[++*at];
+                *l->room++ = c;
+            c = s.ptr[++l->at];
         } else if (c == '\n') { /* a folded line: the blank after it stays */
-            ++*at;
+            l->at++;
             continue;
         }
-        out[n++] = c;
-        ++*at;
+        *l->room++ = c;
+        l->at++;
     }
-    if (*at < s.len && s.ptr[*at] == close)
-        ++*at;
-    return str_make(out, n);
+    if (l->at < s.len && s.ptr[l->at] == close)
+        l->at++;
+    return str_make(out, (size_t)(l->room - out));
 }
 
-static struct str lex_comment(struct str s, size_t *at)
+static struct str lex_comment(struct lexer *l)
 {
-    size_t start = *at, depth = 0;
+    size_t start = l->at, depth = 0;
 
-    while (*at < s.len) {
-        char c = s.ptr[(*at)++];
-        if (c == '\\' && *at < s.len)
-            ++*at;
+    while (l->at < l->s.len) {
+        char c = l->s.ptr[l->at++];
+        if (c == '\\' && l->at < l->s.len)
+            l->at++;
         else if (c == '(')
             depth++;
         else if (c == ')' && --depth == 0)
             break;
     }
-    return str_make(s.ptr + start, *at - start);
+    return str_make(l->s.ptr + start, l->at - start);
 }
 
-static struct str lex_atom(struct arena *a, struct str s, size_t *at)
+static struct str lex_atom(struct lexer *l)
 {
-    size_t start = *at;
+    struct str s = l->s;
 
-    if (s.ptr[*at] == '\\' && *at + 1 < s.len)
-        ++*at, ++start;
-    ++*at;
+    if (s.ptr[l->at] == '\\' && l->at + 1 < s.len)
+        l->at++;
+    size_t start = l->at++;
     bool copied = false;
-    char *out = NULL;
-    size_t n = 0;
+    char *out = l->room;
     /* A backslash inside an atom quotes the next byte and the atom goes on: b\c is "bc". */
-    while (*at < s.len) {
-        char c = s.ptr[*at];
-        if (c == '\\' && *at + 1 < s.len) {
+    while (l->at < s.len) {
+        char c = s.ptr[l->at];
+        if (c == '\\' && l->at + 1 < s.len) {
             if (!copied) {
-                out = arena_alloc(a, s.len - start + 1);
-                n = *at - start;
-                memcpy(out, s.ptr + start, n);
+                memcpy(out, s.ptr + start, l->at - start);
+                l->room += l->at - start;
                 copied = true;
             }
-            c = s.ptr[++*at];
+            c = s.ptr[++l->at];
         } else if (is_blank(c) || is_special(c)) {
             break;
         }
         if (copied)
-            out[n++] = c;
-        ++*at;
+            *l->room++ = c;
+        l->at++;
     }
-    return copied ? str_make(out, n) : str_make(s.ptr + start, *at - start);
+    return copied ? str_make(out, (size_t)(l->room - out)) : str_make(s.ptr + start, l->at - start);
 }
 
-static struct token lex_one(struct arena *a, struct str s, size_t *at)
+static struct token lex_one(struct lexer *l)
 {
     struct token t = {.kind = TOKEN_WORD};
-    size_t start = *at;
+    struct str s = l->s;
+    size_t start = l->at;
     char c = s.ptr[start];
 
     if (c == '(') {
         t.kind = TOKEN_COMMENT;
-        t.raw = lex_comment(s, at);
+        t.raw = lex_comment(l);
         return t;
     }
     if (c == '"') {
-        ++*at;
-        t.plain = lex_quoted(a, s, at, '"', false);
+        l->at++;
+        t.plain = lex_quoted(l, '"', false);
     } else if (c == '[') {
-        ++*at;
-        struct str inner = lex_quoted(a, s, at, ']', true);
-        t.plain = arena_printf(a, "[%.*s]", STR_ARG(inner));
+        l->at++;
+        struct str inner = lex_quoted(l, ']', true);
+        t.plain = arena_printf(l->a, "[%.*s]", STR_ARG(inner));
         t.raw = t.plain;
         return t;
     } else if (!is_special(c) || (c == '\\' && start + 1 < s.len)) {
-        t.plain = lex_atom(a, s, at);
+        t.plain = lex_atom(l);
     } else {
-        ++*at;
+        l->at++;
         t.kind = TOKEN_MARK;
         t.mark = c;
         t.raw = t.plain = str_make(s.ptr + start, 1);
         return t;
     }
-    t.raw = str_make(s.ptr + start, *at - start);
+    t.raw = str_make(s.ptr + start, l->at - start);
     return t;
 }
 
 static struct tokens lex(struct arena *a, struct str s, size_t limit)
 {
     struct tokens ts = {0};
+    struct lexer l = {.a = a, .s = s, .room = arena_alloc(a, s.len + 1)};
     size_t cap = 0;
 
-    for (size_t at = 0; at < s.len && ts.count < limit;) {
-        if (is_blank(s.ptr[at]) || (s.ptr[at] == '\\' && at + 1 == s.len)) {
-            at++;
+    while (l.at < s.len && ts.count < limit) {
+        if (is_blank(s.ptr[l.at]) || (s.ptr[l.at] == '\\' && l.at + 1 == s.len)) {
+            l.at++;
             continue;
         }
         if (ts.count == cap) {
@@ -161,7 +170,7 @@ static struct tokens lex(struct arena *a, struct str s, size_t limit)
             ts.list = list;
             cap = grown;
         }
-        ts.list[ts.count++] = lex_one(a, s, &at);
+        ts.list[ts.count++] = lex_one(&l);
     }
     return ts;
 }

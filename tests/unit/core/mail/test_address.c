@@ -283,6 +283,24 @@ static void test_random_input(void **state)
     }
 }
 
+/* A header as long as one may be, made of nothing but words: memory grows with it and not with its square. */
+static void test_memory_of_hostile_headers(void **state)
+{
+    (void)state;
+    static const char *const pieces[] = {"\"\",", "a\\b,", "\"", "[],", "<\"", "()", "\\", "a@b,"};
+    static char text[102400];
+    for (size_t i = 0; i < sizeof pieces / sizeof *pieces; i++) {
+        struct arena *a = arena_new(0, 0);
+        struct str *list;
+        for (size_t n = 0; n < sizeof text; n++)
+            text[n] = pieces[i][n % strlen(pieces[i])];
+        address_header_list(a, str_make(text, sizeof text), &list);
+        if (arena_used(a) > sizeof text * 300)
+            fail_msg("%s: %zu bytes", pieces[i], arena_used(a));
+        arena_free(a);
+    }
+}
+
 static void test_fold(void **state)
 {
     (void)state;
@@ -302,7 +320,7 @@ int main(void)
         cmocka_unit_test(test_quote),       cmocka_unit_test(test_ext),
         cmocka_unit_test(test_header_print), cmocka_unit_test(test_header_list),
         cmocka_unit_test(test_domains),     cmocka_unit_test(test_random_input),
-        cmocka_unit_test(test_fold),
+        cmocka_unit_test(test_memory_of_hostile_headers), cmocka_unit_test(test_fold),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
