@@ -79,7 +79,6 @@ void queue_reconfigure(struct queue *q, const struct queue_options *options)
     r->sched.transports = list;
     r->sched.fallback.why = arena_cstr(a, str_of(o->fallback.why));
     r->sched.defer_transports = arena_cstr(a, str_of(o->defer_transports));
-    r->sched.empty_address_recipient = arena_cstr(a, str_of(o->empty_address_recipient));
     worker_post(q->home, &r->mbox);
 }
 

@@ -176,17 +176,13 @@ void config_sched_options(const struct snapshot *s, bool (*exists)(const char *c
     const struct params *p = s->params;
     *out = (struct sched_options){
         .message_active_limit = p->qmgr_message_active_limit,
-        .recipient_limit = p->qmgr_message_recipient_limit,
         .queue_run_delay_s = p->queue_run_delay,
         .minimal_backoff_s = p->minimal_backoff_time,
         .maximal_backoff_s = p->maximal_backoff_time,
         .maximal_lifetime_s = p->maximal_queue_lifetime,
         .bounce_lifetime_s = p->bounce_queue_lifetime,
-        .transport_retry_s = p->transport_retry_time,
         .delay_warning_s = p->delay_warning_time,
-        .concurrency_feedback_debug = p->destination_concurrency_feedback_debug,
         .defer_transports = p->defer_transports,
-        .empty_address_recipient = "MAILER-DAEMON",
     };
     out->transports = make_transports(s, exists, &out->transport_count);
     fill(s, "default", &out->fallback);

@@ -23,7 +23,6 @@ static void copy_options(struct sched *s, const struct sched_options *o)
     s->opts.fallback.name = "";
     s->opts.fallback.why = arena_cstr(a, str_of(o->fallback.why));
     s->opts.defer_transports = arena_cstr(a, str_of(o->defer_transports));
-    s->opts.empty_address_recipient = arena_cstr(a, str_of(o->empty_address_recipient));
     if (s->opts_arena)
         arena_free(s->opts_arena);
     s->opts_arena = a;

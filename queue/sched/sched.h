@@ -33,14 +33,10 @@ struct sched_options {
     struct sched_transport
         fallback; /* transports nobody declared: unavailable, "mail transport unavailable" */
     int64_t message_active_limit; /* qmgr_message_active_limit */
-    int64_t recipient_limit;      /* qmgr_message_recipient_limit */
     int64_t queue_run_delay_s, minimal_backoff_s, maximal_backoff_s;
     int64_t maximal_lifetime_s, bounce_lifetime_s;
-    int64_t transport_retry_s;
     int64_t delay_warning_s; /* delay_warning_time; 0 = off */
-    int64_t concurrency_feedback_debug;
     const char *defer_transports;        /* list */
-    const char *empty_address_recipient; /* "MAILER-DAEMON" in listings is the caller's */
 };
 
 #endif

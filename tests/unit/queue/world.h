@@ -357,15 +357,12 @@ static inline void world_defaults(void)
                      .recipient_limit = 50,
                      FEEDBACK},
         .message_active_limit = 20000,
-        .recipient_limit = 20000,
         .queue_run_delay_s = 1,
         .minimal_backoff_s = 1,
         .maximal_backoff_s = 1,
         .maximal_lifetime_s = 1000,
         .bounce_lifetime_s = 1000,
-        .transport_retry_s = 1,
         .defer_transports = "",
-        .empty_address_recipient = "MAILER-DAEMON",
     };
     world.transports[0] = world.so.fallback;
     world.transports[0].name = "smtp";

@@ -461,13 +461,11 @@ static void run_fiber(void *arg)
                                   .transport_count = 1,
                                   .fallback = fallback,
                                   .message_active_limit = 1000,
-                                  .recipient_limit = 1000,
                                   .queue_run_delay_s = 300,
                                   .minimal_backoff_s = 300,
                                   .maximal_backoff_s = 4000,
                                   .maximal_lifetime_s = 432000,
                                   .bounce_lifetime_s = 432000,
-                                  .transport_retry_s = 60,
                                   .defer_transports = ""};
     struct queue_options options = {
         .directory = folder, .segment_bytes = 1 << 20, .mark_delay_ms = 1, .sched = &sched};
