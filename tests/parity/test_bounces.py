@@ -60,6 +60,9 @@ def test_notice(label):
                 found = server.wait_log(wanted.replace("ID", qid))
                 if found.groups():
                     server.wait_log(found[1] + ": removed")
+            # What came up must also come to its end, or chance decides what the log shows.
+            for child in re.findall(r"notification: (\w+)", server.log()):
+                server.wait_log(child + ": removed")
             sink = side.sinks["default"]
             limit = time.monotonic() + 5
             sent = len(re.findall(r"status=sent", server.log()))
