@@ -89,6 +89,8 @@ struct err *content_open(struct qmsg *m, struct content_reader **out) MUST_USE;
 /* Next piece (up to 64 KiB; all of it at once when in memory), borrowed until the next call; empty
  * at the end. ERR_DAMAGED: checksum. Yields. */
 struct err *content_next(struct content_reader *r, struct str *piece_out) MUST_USE;
+/* Reads all of it. ERR_DAMAGED: it is, or is gone. ERR_IO: who knows. Yields. */
+struct err *content_check(struct qmsg *m) MUST_USE;
 void content_rewind(struct content_reader *r);
 void content_close(struct content_reader *r);
 

@@ -98,9 +98,9 @@ static struct err *copy_if_live(struct compaction *c, const struct scan_item *it
     }
     if (!message_unpack(&item->head, item->bytes, &body) ||
         (!pub->place.spilled && content_sum(body.content) != body.content_sum)) {
-        store_quarantine(pub, "checksum");
+        e = store_quarantine(pub, "content is damaged: checksum");
         qmsg_unref(pub);
-        return NULL;
+        return e;
     }
     copy_out(c, m, &body); /* has the reference now */
     return c->bytes >= COPIES_SYNC_BYTES ? settle(c) : NULL;
@@ -138,8 +138,8 @@ static struct err *give_up_lost(struct store *s, uint64_t epoch)
             if (rows[i].place.epoch != epoch)
                 continue;
             e = store_get(s, rows[i].seq, &m);
-            if (m != NULL && m->place.epoch == epoch)
-                store_quarantine(m, "no whole record in the log");
+            if (e == NULL && m != NULL && m->place.epoch == epoch)
+                e = store_quarantine(m, "no whole record in the log");
             qmsg_unref(m);
         }
     }

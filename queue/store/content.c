@@ -44,6 +44,9 @@ static struct err *read_head(struct content_reader *r, const struct qmsg_place *
     uint64_t inside = body.bits & BODY_SPILLED ? 0 : body.content_size;
     if (MESSAGE_FIXED + envelope_len + inside != head.length)
         return damaged(r, "lengths");
+    /* The sum of an empty content would fit a size that has become zero. */
+    if (body.content_size != r->m->env->size)
+        return damaged(r, "size");
     r->from = place->at + sizeof bytes + envelope_len;
     r->size = body.content_size;
     r->sum = body.content_sum;
@@ -64,14 +67,31 @@ static struct err *open_spilled(struct content_reader *r, struct store *s)
     return NULL;
 }
 
-static struct err *open_place(struct content_reader *r, const struct qmsg_place *place)
+/* Compaction may move the message, and free the segment it lay in, just before it is pinned. */
+static bool pin_place(struct qmsg *m, struct qmsg_place *place, char name[SEGMENT_NAME_MAX])
+{
+    struct store *s = message_of(m)->store;
+    while (!segment_pin(s, place->epoch, name)) {
+        pthread_mutex_lock(&s->lock);
+        struct qmsg_place now = m->place;
+        pthread_mutex_unlock(&s->lock);
+        if (now.epoch == place->epoch)
+            return false;
+        *place = now;
+    }
+    return true;
+}
+
+static struct err *open_place(struct content_reader *r, struct qmsg_place *place)
 {
     struct store *s = message_of(r->m)->store;
     char name[SEGMENT_NAME_MAX];
-    if (!segment_pin(s, place->epoch, name))
+    if (!pin_place(r->m, place, name))
         return damaged(r, "its log segment is gone");
     r->pinned = place->epoch;
     struct err *e = io_openat(s->log_dir_fd, name, O_RDONLY, 0, &r->fd);
+    if (e != NULL && e->kind == ERR_NOTFOUND)
+        return damaged(r, "its log segment is gone");
     if (e != NULL)
         return err_in(e, "%s", r->m->id);
     /* Read-ahead would fetch blocks behind the record that are about to be written past the cache.

@@ -166,6 +166,8 @@ struct err *recover(struct store *s) MUST_USE;
 /* The file's bytes from `from` on, at most to its size; on the heap. */
 struct err *segment_read(struct store *s, const char *name, uint64_t from,
                          struct buf *out) MUST_USE;
+
+/* --- corrupt.c */
 void corrupt_save(struct store *s, const char *name, struct str bytes, const char *why);
 
 #endif

@@ -18,20 +18,6 @@
 
 enum { READ_AT_ONCE = 1 << 20, SEQ_GAP = 65536 };
 
-void corrupt_save(struct store *s, const char *name, struct str bytes, const char *why)
-{
-    struct buf path = {0};
-    buf_printf(&path, "%s/corrupt/%s", s->directory, name);
-    struct err *e = file_replace(path.ptr, bytes, 0600);
-    if (e != NULL)
-        log_warning("queue", "corrupt/%s: %s: %zu bytes could not be set aside: %s", name, why,
-                    bytes.len, e->text);
-    else
-        log_warning("queue", "corrupt/%s: %s: %zu bytes set aside", name, why, bytes.len);
-    atomic_fetch_add_explicit(&s->corrupt, 1, memory_order_relaxed);
-    buf_fini(&path);
-}
-
 struct err *segment_read(struct store *s, const char *name, uint64_t from, struct buf *out)
 {
     int fd = -1;

@@ -285,41 +285,6 @@ struct err *store_sync(struct store *s)
     return log_sync(&s->log);
 }
 
-/* A spilled content keeps its file, beside the record. */
-static void keep_spilled(struct store *s, const struct qmsg *m)
-{
-    struct buf to = {0};
-    char from[24];
-    message_name(m->seq, from);
-    buf_printf(&to, "%s.content", m->id);
-    struct err *e = io_renameat(s->content_dir_fd, from, s->corrupt_dir_fd, to.ptr);
-    if (e != NULL)
-        log_warning("queue", "%s: %s", m->id, e->text);
-    buf_fini(&to);
-}
-
-void store_quarantine(struct qmsg *m, const char *why)
-{
-    struct store *s = message_of(m)->store;
-    struct buf bytes = {0};
-    char name[SEGMENT_NAME_MAX];
-    struct str record = STR("");
-    fiber_shield_begin();
-    if (segment_pin(s, m->place.epoch, name)) {
-        struct err *e = segment_read(s, name, m->place.at, &bytes);
-        if (e != NULL)
-            log_warning("queue", "%s: %s", m->id, e->text);
-        record = str_head(buf_str(&bytes), m->place.length);
-        segment_unpin(s, m->place.epoch);
-    }
-    if (m->place.spilled)
-        keep_spilled(s, m);
-    corrupt_save(s, m->id, record, why);
-    buf_fini(&bytes);
-    store_remove(m);
-    fiber_shield_end();
-}
-
 struct store_counts store_counts(struct store *s)
 {
     struct store_counts c = {0};

@@ -79,9 +79,10 @@ void store_mark(struct qmsg *m, const struct mark *k);
 void store_remove(struct qmsg *m);
 /* Everything appended until now is on stable storage: acts, clean stop. [any] Yields. */
 struct err *store_sync(struct store *s) MUST_USE;
-/* Content or envelope turned out to be damaged: raw bytes go to corrupt/<id>, a warning to the log,
- * the message is removed. Yields. */
-void store_quarantine(struct qmsg *m, const char *why);
+/* Content or envelope turned out to be damaged: what is there of it goes to corrupt/<id> (corrupt.c
+ * says in which form), a warning to the log, and the message is removed. On error it could not be set
+ * aside, and stays. Yields. */
+struct err *store_quarantine(struct qmsg *m, const char *why) MUST_USE;
 
 /* --- finding messages. */
 /* A reference, from memory or from the index; *out = NULL when there is no such message. The
