@@ -26,8 +26,9 @@ struct queue_hooks {
     void (*resolve)(void *ctx, struct qmsg *m);
     /* Deliver r, and what request_next gives after it (queue/sched/request.h). */
     void (*deliver)(void *ctx, struct request *r);
-    /* Make and commit the notice (through cleanup). NULL = done or not wanted; on error the
-     * scheduler tries again later. */
+    /* Make and commit the notice (through cleanup). NULL = done or not wanted; ERR_DAMAGED = done or
+     * not wanted, but the content of the original is damaged: it will be set aside; on any other
+     * error the scheduler tries again later. */
     struct err *(*notify)(void *ctx, const struct notice *n);
 };
 

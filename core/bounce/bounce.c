@@ -93,6 +93,7 @@ static struct err *post(struct report *r, struct str from, const char *what)
 }
 
 struct letters {
+    bool damaged; /* the original is */
     const struct service *svc;
     const struct notice *n;
     struct arena *arena;
@@ -105,7 +106,7 @@ static bool too_big(const struct letters *l)
     return limit > 0 && l->n->msg->env->data_size > (uint64_t)limit;
 }
 
-static struct err *to_sender(const struct letters *l, const char *what)
+static struct err *to_sender(struct letters *l, const char *what)
 {
     const struct envelope *env = l->n->msg->env;
     struct report r = {.svc = l->svc, .notice = l->n, .arena = l->arena, .to = env->sender};
@@ -113,10 +114,12 @@ static struct err *to_sender(const struct letters *l, const char *what)
     if (report_count(l->n, false) == 0)
         return NULL;
     r.headers_only = l->n->kind != NOTICE_BOUNCE || env->ret == RET_HDRS || too_big(l);
-    return post(&r, STR(""), what);
+    struct err *e = post(&r, STR(""), what);
+    l->damaged |= r.damaged;
+    return e;
 }
 
-static struct err *to_postmaster(const struct letters *l, const char *recipient, bool whole,
+static struct err *to_postmaster(struct letters *l, const char *recipient, bool whole,
                                  const char *what)
 {
     struct report r = {.svc = l->svc,
@@ -126,18 +129,20 @@ static struct err *to_postmaster(const struct letters *l, const char *recipient,
                        .postmaster = true,
                        .headers_only = !whole || too_big(l)};
 
-    return post(&r, l->double_bounce, what);
+    struct err *e = post(&r, l->double_bounce, what);
+    l->damaged |= r.damaged;
+    return e;
 }
 
 /* The sender has his notice already: a copy that fails must not send it a second time. */
-static void copy_to_postmaster(const struct letters *l, const char *recipient, const char *what)
+static void copy_to_postmaster(struct letters *l, const char *recipient, const char *what)
 {
     struct err *e = to_postmaster(l, recipient, false, what);
     if (e)
         log_warning(log_tag(l->svc), "%s: %s", l->n->msg->id, e->text);
 }
 
-static struct err *notify_bounce(const struct letters *l, unsigned classes)
+static struct err *notify_bounce(struct letters *l, unsigned classes)
 {
     const struct params *p = l->svc->params;
     struct str sender = l->n->msg->env->sender;
@@ -160,7 +165,7 @@ static struct err *notify_bounce(const struct letters *l, unsigned classes)
     return e;
 }
 
-static struct err *notify_delay(const struct letters *l, unsigned classes)
+static struct err *notify_delay(struct letters *l, unsigned classes)
 {
     const char *postmaster = l->svc->params->delay_notice_recipient;
     struct str sender = l->n->msg->env->sender;
@@ -197,5 +202,5 @@ struct err *bounce_notify(const struct service *svc, const struct notice *n)
         break;
     }
     arena_free(a);
-    return e;
+    return e == NULL && l.damaged ? err_new(ERR_DAMAGED, 0, "%s: content is damaged", n->msg->id) : e;
 }

@@ -34,6 +34,9 @@ static const char *const delay_words[] = {
     "", "####################################################################",
     "# THIS IS A WARNING ONLY.  YOU DO NOT NEED TO RESEND YOUR MESSAGE. #",
     "####################################################################", "", NULL};
+static const char *const damaged_words[] = {
+    "", "The message itself is not attached: it was damaged while it was",
+    "in our mail queue.", NULL};
 static const char *const success_words[] = {
     "", "Your message was successfully delivered to the destination(s)",
     "listed below. If the message was delivered to mailbox you will",
@@ -199,6 +202,8 @@ static void notification(struct report *r)
     put(r, "%s", "");
     if (!r->postmaster)
         boilerplate(r);
+    if (r->damaged)
+        put_words(r, damaged_words);
     for (size_t i = 0; i < n->rcpt_count; i++)
         if (wanted(rcpt_at(n, i), texts[n->kind].notify, r->postmaster))
             words_of(r, rcpt_at(n, i));
@@ -363,18 +368,29 @@ static struct err *original(struct report *r)
     put_encoding(r);
     put(r, "%s", "");
     put(r, "Return-Path: <%.*s>", STR_ARG(sender));
-    struct err *e = copy_content(r);
-    if (e && e->kind == ERR_DAMAGED) { /* the sender is told all the same */
-        log_warning("bounce", "%s: %s", r->notice->msg->id, e->text);
-        e = NULL;
-    }
+    struct err *e = r->damaged ? NULL : copy_content(r);
     put(r, "%s", "");
     put(r, "--%s--", r->boundary);
     return e;
 }
 
+/* The sum is known when all was read, and headers_only stops before that. The sender is told all the same. */
+static struct err *look_at_original(struct report *r)
+{
+    struct err *e = content_check(r->notice->msg);
+    r->damaged = e && e->kind == ERR_DAMAGED;
+    if (!r->damaged)
+        return e;
+    log_warning("bounce", "%s", e->text);
+    r->headers_only = true;
+    return NULL;
+}
+
 struct err *report_write(struct report *r)
 {
+    struct err *e = look_at_original(r);
+    if (e)
+        return e;
     r->boundary = arena_printf(r->arena, "%s.%lld/%s", r->notice->msg->id,
                                (long long)(r->now_us / US_PER_S), r->svc->params->myhostname).ptr;
     header(r);

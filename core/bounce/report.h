@@ -17,13 +17,15 @@ struct report {
     struct str to;
     bool postmaster;       /* a copy: no polite words, and NOTIFY does not matter */
     bool headers_only;     /* of the original */
+    bool damaged;          /* the original's content: none of it is sent. Found out by report_write */
     int64_t now_us;
     const char *boundary;  /* made by report_write */
 };
 
 /* Recipients the notice speaks of: NOTIFY asks for it, or says nothing. 0 = nobody wants to know. */
 size_t report_count(const struct notice *n, bool postmaster);
-/* Everything after the Received: and Date: headers. Yields (content). ERR of reading the original. */
+/* Everything after the Received: and Date: headers. Yields (content). ERR of reading the original, but a damaged one
+ * is none. */
 struct err *report_write(struct report *r) MUST_USE;
 
 #endif

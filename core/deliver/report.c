@@ -122,3 +122,16 @@ void report_failed_rest(const struct service *svc, struct request *r, bool perma
         if (r->rcpts[i].result == REQUEST_PENDING)
             report_failed(svc, r, i, permanent, relay, dsn, text, mta, diagnostic);
 }
+
+void report_damaged(const struct service *svc, struct request *r, const char *relay, const char *why)
+{
+    static const char text[] = "unreadable mail queue entry";
+    r->damaged = true;
+    log_warning(svc->log_tag, "%s", why);
+    for (size_t i = 0; i < r->rcpt_count; i++) {
+        if (r->rcpts[i].result != REQUEST_PENDING)
+            continue;
+        fill(r, i, REQUEST_DEFER, "5.3.0", str_of(text), NULL, NULL);
+        log_result(svc, r, r->rcpts[i].rcpt, relay, "5.3.0", "bounced", str_of(text));
+    }
+}

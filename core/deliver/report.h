@@ -16,6 +16,9 @@ void report_sent(const struct service *svc, struct request *r, size_t i, const c
 void report_failed(const struct service *svc, struct request *r, size_t i, bool permanent,
                    const char *relay, const char *dsn, const char *text, const char *mta,
                    const char *diagnostic);
+/* The content cannot be read (ERR_DAMAGED; why: the error's text): ends all recipients still pending, in
+ * Postfix's words. The message goes to the corrupt queue; nobody is told. */
+void report_damaged(const struct service *svc, struct request *r, const char *relay, const char *why);
 /* All recipients still pending. */
 void report_failed_rest(const struct service *svc, struct request *r, bool permanent,
                         const char *relay, const char *dsn, const char *text, const char *mta,

@@ -288,6 +288,10 @@ static void send_content(struct dialogue *d, struct str tail)
         /* Without its dot the message does not exist for the server. */
         d->s->dead = true;
         d->s->keep = false;
+        if (e->kind == ERR_DAMAGED) {
+            smtp_damaged(d->t, e);
+            return;
+        }
         smtp_mesg_fail(d->t, NULL, "4.3.0", NULL, "local data error while talking to %s: %s",
                        d->s->namaddr, e->text);
         return;

@@ -121,6 +121,8 @@ void smtp_rcpt_fail(struct smtp_try *t, size_t i, const struct smtp_reply *reply
                     ...) PRINTF(4, 5);
 /* The connection broke, or timed out, while `doing`. */
 void smtp_stream_fail(struct smtp_try *t, const struct err *e, const char *doing);
+/* The message cannot be read: no server will help. */
+void smtp_damaged(struct smtp_try *t, const struct err *e);
 /* Nothing is left to try: t->why for all that are left. */
 void smtp_sess_fail(struct smtp_try *t);
 /* Sets t->why and no more. */

@@ -153,6 +153,14 @@ void smtp_stream_fail(struct smtp_try *t, const struct err *e, const char *doing
     fail_all(t, THROTTLE);
 }
 
+void smtp_damaged(struct smtp_try *t, const struct err *e)
+{
+    report_damaged(t->svc, t->r, t->s->relay, e->text);
+    for (size_t i = 0; i < t->r->rcpt_count; i++)
+        t->rcpts[i] = SMTP_RCPT_DONE;
+    t->left = 0;
+}
+
 void smtp_sess_fail(struct smtp_try *t)
 {
     CHECK(t->final && t->why.status[0]);

@@ -128,6 +128,9 @@ bool letter_write(const struct mailbox *m, enum letter_style style, int fd, uint
     struct err *e = copy_content(m, &l);
     if (e) {
         failure_set(why, m->arena, false, "4.3.0", e, "%s: error reading message", prefix);
+        why->damaged = e->kind == ERR_DAMAGED;
+        if (why->damaged)
+            why->text = arena_cstr(m->arena, str_of(e->text));
         buf_fini(&l.out);
         return false;
     }

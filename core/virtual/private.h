@@ -14,6 +14,7 @@ struct failure {
     const char *dsn;
     const char *text;       /* memory of the request */
     const char *diagnostic; /* for the notice; NULL = made from text */
+    bool damaged;           /* the message cannot be read; text says why */
 };
 
 struct mailbox {

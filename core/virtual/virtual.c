@@ -22,7 +22,8 @@ void failure_set(struct failure *why, struct arena *a, bool permanent, const cha
         const char *reason = e->code ? strerrordesc_np(e->code) : NULL;
         buf_printf(&b, ": %s", reason ? reason : e->text);
     }
-    *why = (struct failure){permanent, dsn, arena_cstr(a, buf_str(&b)), NULL};
+    *why = (struct failure){
+        .permanent = permanent, .dsn = dsn, .text = arena_cstr(a, buf_str(&b))};
     buf_fini(&b);
 }
 
@@ -124,10 +125,13 @@ static bool deliver_one(struct mailbox *m, struct failure *why)
 
 void virtual_deliver(const struct service *svc, struct request *r)
 {
-    for (size_t i = 0; i < r->rcpt_count; i++) {
+    for (size_t i = 0; i < r->rcpt_count && !r->damaged; i++) {
         struct mailbox m = {.svc = svc, .request = r, .rcpt = r->rcpts[i].rcpt, .arena = r->arena};
         struct failure why;
-        if (!deliver_one(&m, &why))
+        bool ok = deliver_one(&m, &why);
+        if (!ok && why.damaged)
+            report_damaged(svc, r, "virtual", why.text);
+        else if (!ok)
             report_failed(svc, r, i, why.permanent, "virtual", why.dsn, why.text, NULL,
                           why.diagnostic);
         else

@@ -15,7 +15,7 @@ struct telling {
     struct active *active;
     struct notice notice;
     uint32_t *rcpts;
-    bool failed;
+    bool failed, damaged;
     struct mbox_msg mbox;
 };
 
@@ -28,14 +28,16 @@ static void tell_main(void *arg)
     const struct queue_hooks *hooks = s->hooks;
     struct err *e = hooks->notify(hooks->ctx, &t->notice);
     /* A lost bounce is tried again with the message; other notices have only this chance. */
-    for (int i = 1; e && t->notice.kind != NOTICE_BOUNCE && i < SUCCESS_NOTICE_TRIES; i++) {
+    for (int i = 1; e && e->kind != ERR_DAMAGED && t->notice.kind != NOTICE_BOUNCE &&
+                    i < SUCCESS_NOTICE_TRIES; i++) {
         if (fiber_sleep_until(clock_in_s(i)))
             break;
         e = hooks->notify(hooks->ctx, &t->notice);
     }
-    if (e)
+    t->damaged = e && e->kind == ERR_DAMAGED;
+    t->failed = e && !t->damaged;
+    if (t->failed)
         log_warning("qmgr", "%s: could not notify the sender: %s", t->active->m->id, e->text);
-    t->failed = e != NULL;
     t->mbox.fn = tell_ended;
     worker_post(s->home, &t->mbox);
 }
@@ -238,11 +240,72 @@ static void tell_ended(struct mbox_msg *msg)
         if (!t->failed && count_if(a, is_left) > 0)
             active_mark(a, t->rcpts, t->notice.rcpt_count);
     }
+    if (t->damaged)
+        active_damaged(a);
     a->state = ACTIVE_RUNNING;
     mem_free(t->rcpts);
     mem_free(t);
     active_settle(a);
     sched_fiber_ended(s);
+}
+
+/* --- what cannot be read */
+
+void active_damaged(struct active *a)
+{
+    a->damaged = true;
+    active_stop(a);
+}
+
+/* Postfix's words. */
+static struct err *move_to_corrupt(const struct active *a, const char *why)
+{
+    struct qmsg *m = a->m;
+    struct err *e = store_quarantine(m, why);
+    if (e)
+        return e;
+    log_warning("qmgr", "saving corrupt file \"%s\" from queue \"active\" to queue \"corrupt\"",
+                m->id);
+    log_info("qmgr", "%s: from=<%.*s>, corrupt: %zu recipients were not delivered to, the sender is not told",
+             m->id, STR_ARG(m->env->sender), count_if(a, is_left));
+    return NULL;
+}
+
+/* Looked at once more before it is given up: memory and cables fail too. */
+static void set_aside_main(void *arg)
+{
+    struct active *a = arg;
+    struct sched *s = a->sched;
+    char why[ERR_TEXT_MAX];
+    size_t id = strlen(a->m->id) + 2;
+    fiber_shield_begin();
+    struct err *e = a->want_remove ? NULL : content_check(a->m);
+    bool damaged = e && e->kind == ERR_DAMAGED;
+    if (damaged) {
+        struct str text = str_of(e->text); /* "<id>: what" */
+        str_copy(why, sizeof(why), str_starts(text, str_of(a->m->id)) ? str_from(text, id) : text);
+        e = move_to_corrupt(a, why);
+    } else if (!a->want_remove) {
+        log_warning("qmgr", "%s", e ? e->text : "a damaged message could be read after all");
+        e = NULL;
+    }
+    if (e)
+        log_warning("qmgr", "%s", e->text);
+    fiber_shield_end();
+    a->damaged = false;
+    a->state = ACTIVE_RUNNING;
+    if (qmsg_removed(a->m))
+        active_free(a);
+    else
+        put_to_sleep(a);
+    sched_fiber_ended(s);
+}
+
+static void set_aside(struct active *a)
+{
+    a->state = ACTIVE_NOTIFYING;
+    a->sched->requests_out++;
+    worker_spawn(a->sched->home, "set-aside", set_aside_main, a);
 }
 
 static bool must_expire(const struct active *a)
@@ -262,6 +325,10 @@ void active_settle(struct active *a)
         return;
     if (a->want_remove) { /* whoever wanted it has removed it from the store */
         active_free(a);
+        return;
+    }
+    if (a->damaged) {
+        set_aside(a);
         return;
     }
     if (!a->sched->draining) {

@@ -209,6 +209,8 @@ static void take_back(struct request *r, struct agent_wait *w)
     a->running--;
     take_results(a, r);
     mark_results(a, r);
+    if (r->damaged)
+        active_damaged(a); /* d is busy still, and stays */
     transport_finished(t);
     dest_finished(d, r->dest_dead, &r->dest_why);
     if (w && (r->dest_dead || s->draining)) {

@@ -36,6 +36,8 @@ struct request {
     /* --- set by the agent for feedback */
     bool dest_dead; /* could not be reached or refused service: site trouble, not this mail's */
     struct dsn dest_why; /* when dest_dead */
+    bool damaged; /* the message itself cannot be read: it is set aside when its other requests have
+                     come back, whatever these say */
     unsigned
         conn_use; /* messages this connection has carried, this one included; logged from 2 on */
     int64_t conn_done_us; /* wall clock when the connection was ready: delays= c; 0 = none */

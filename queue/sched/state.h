@@ -76,6 +76,7 @@ struct active {
     bool force_expire, expired;
     bool flushed;       /* somebody asked for it: defer_transports does not count */
     bool bounce_failed; /* no bounce could be made in this cycle */
+    bool damaged;       /* it cannot be read: to corrupt/ with it */
     uint32_t *fresh; /* recipients that came to DONE in this cycle and asked for NOTIFY=SUCCESS */
     uint32_t fresh_count;
     uint32_t turns; /* the last one given to a recipient that failed */
@@ -134,6 +135,8 @@ void sched_resolve(struct active *a);    /* asks the hook on a worker */
 void sched_resolved(struct active *a);   /* files its recipients under destinations */
 void sched_fiber_ended(struct sched *s); /* one of requests_out */
 void active_settle(struct active *a);    /* nothing of it is running: decide what comes next */
+/* Somebody could not read it. Nothing of it goes out any more. */
+void active_damaged(struct active *a);
 /* Pull waiting entries back, so that a wanted act can end the cycle. */
 void active_stop(struct active *a);
 void active_free(struct active *a);
