@@ -186,6 +186,12 @@ struct err *stream_fill(struct stream *s, size_t cap_wanted, int64_t *deadline_n
     return NULL;
 }
 
+struct err *stream_more(struct stream *s, size_t room, int64_t deadline_ns)
+{
+    CHECK(room <= STREAM_IN_MAX && stream_pending(s) < room);
+    return stream_fill(s, room, &deadline_ns);
+}
+
 struct err *stream_bytes(struct stream *s, size_t n, int64_t deadline_ns, struct str *out)
 {
     CHECK(n > 0);

@@ -37,6 +37,9 @@ int stream_fd(const struct stream *s);
 void stream_push(struct stream *s, struct stream_layer *layer);
 size_t stream_pending(const struct stream *s); /* bytes read from the peer, not yet taken */
 struct str stream_peek(const struct stream *s); /* those bytes, until the next call that reads */
+/* Read once more behind them, into a buffer of at least `room` bytes: more than are pending, 64 KiB at
+ * most. For readers that look at whole pieces of content (perf/load) instead of lines. */
+struct err *stream_more(struct stream *s, size_t room, int64_t deadline_ns) MUST_USE;
 void stream_shrink(struct stream *s);          /* give idle buffers back */
 
 /* per_request (smtpd_per_request_deadline): the deadline given is for the whole call. Without it,

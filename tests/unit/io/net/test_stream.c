@@ -39,6 +39,27 @@ static void output_waits_for_one_flush(void **state)
     buf_fini(&c.out);
 }
 
+static void more_is_read_behind_what_is_pending(void **state)
+{
+    (void)state;
+    struct chunk_layer c = chunk_of(STR("DATA\r\n.\r\nQUIT\r\n"));
+    c.step = 4;
+    struct stream *s = stream_new_layer(&c.layer);
+    assert_null(stream_more(s, 8, 3));
+    assert_true(str_eq(stream_peek(s), STR("DATA")));
+    assert_null(stream_more(s, 8, 3));
+    assert_true(str_eq(stream_peek(s), STR("DATA\r\n.\r")));
+    struct str taken;
+    assert_null(stream_bytes(s, 6, 3, &taken));
+    assert_true(str_eq(taken, STR("DATA\r\n")));
+    assert_null(stream_more(s, 8, 3));
+    assert_true(str_eq(stream_peek(s), STR(".\r\nQUI")));
+    assert_null(stream_more(s, 8, 3));
+    assert_int_equal(stream_more(s, 16, 3)->kind, ERR_CLOSED);
+    stream_free(s);
+    buf_fini(&c.out);
+}
+
 static void pieces_go_out_in_one_write_with_what_waits(void **state)
 {
     (void)state;
@@ -357,6 +378,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(output_waits_for_one_flush),
+        cmocka_unit_test(more_is_read_behind_what_is_pending),
         cmocka_unit_test(pieces_go_out_in_one_write_with_what_waits),
         cmocka_unit_test(a_full_buffer_goes_out_unasked),
         cmocka_unit_test(a_failed_write_is_not_repeated),
