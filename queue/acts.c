@@ -108,6 +108,8 @@ static bool act_one(struct doing *d, struct qmsg *m)
 {
     struct active *a = umap_get(&d->queue->sched->active, m->seq);
     uint32_t flags = qmsg_flags(m);
+    if ((flags & MESSAGE_IMPORT) && d->act != QUEUE_ACT_REMOVE)
+        return false;
     switch (d->act) {
     case QUEUE_ACT_REMOVE:
         if (a && a->want_remove)

@@ -36,6 +36,7 @@ static void entry_of(struct queue *q, const struct store_row *row, struct queue_
         .env = row->env,
         .next_try_us = row->due_us,
         .forced_expire = row->flags & MESSAGE_EXPIRE,
+        .importing = row->flags & MESSAGE_IMPORT,
     };
     store_id(q->store, row->env->arrival_us, row->seq, out->id);
 }

@@ -171,11 +171,12 @@ struct err *queue_commit(struct draft *d, struct envelope *env)
 {
     struct queue *q = d->queue;
     struct qmsg *m;
+    bool held = (env->flags & ENV_HOLD) || (d->flags & MESSAGE_HOLD);
     struct err *e = store_commit(d, env, &m);
     if (e)
         return e;
     /* From here on the scheduler may have it too: only what never changes is looked at. */
-    bool wanted = !q->offline && !(m->env->flags & ENV_HOLD);
+    bool wanted = !q->offline && !held;
     if (!wanted || __atomic_exchange_n(&m->claimed, 1, __ATOMIC_ACQ_REL) != 0) {
         qmsg_unref(m);
         return NULL;

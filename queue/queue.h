@@ -48,6 +48,8 @@ struct draft {
     uint64_t size;          /* content bytes so far */
     struct buf content;     /* while it is inline */
     struct draft_spill *spill; /* when it went past inline_limit */
+    uint32_t flags;         /* store.h: MESSAGE_* it begins with; ENV_HOLD adds its own */
+    int64_t due_us;         /* no attempt before; 0 = at once */
 };
 /* ERR_FULL: less than queue_minfree left (452). Cheap: no I/O. */
 struct err *queue_begin(struct queue *q, struct draft **out) MUST_USE;
@@ -118,6 +120,7 @@ struct queue_entry {
     struct envelope *env; /* with recipients that are left and their reasons; arena memory */
     int64_t next_try_us;  /* 0 = none */
     bool forced_expire;
+    bool importing; /* its import has not ended (import.h): nothing may be done with it but removal */
 };
 /* after_seq 0 = from the start; at most max entries. count_out 0 = end. */
 struct err *queue_list(struct queue *q, uint64_t after_seq, size_t max, struct arena *a,

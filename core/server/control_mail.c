@@ -237,7 +237,7 @@ static struct err *requeue_one(struct queue *queue, const struct service *svc, s
     }
     struct cleanup *cl;
     enum cleanup_status status = CLEANUP_OK;
-    if ((only == QUEUE_ANY || only == entry.queue) && entry.queue != QUEUE_ACTIVE) {
+    if ((only == QUEUE_ANY || only == entry.queue) && entry.queue != QUEUE_ACTIVE && !entry.importing) {
         status = cleanup_begin(svc, queue, 0, &cl);
         if (status == CLEANUP_OK) {
             log_info("pickup", "%s: uid=%lld from=<%.*s> orig_id=%s", cleanup_id(cl),

@@ -177,7 +177,8 @@ static struct message *message_of_draft(struct draft *d, const struct envelope *
     memcpy(m->pub.id, d->id, sizeof m->pub.id);
     m->pub.queue = d->queue;
     m->pub.place.spilled = d->spill != NULL;
-    m->flags = env->flags & ENV_HOLD ? MESSAGE_HOLD : 0;
+    m->flags = d->flags | (env->flags & ENV_HOLD ? MESSAGE_HOLD : 0U);
+    m->due_us = d->due_us;
     m->born_ns = clock_mono_ns();
     m->stage = STAGE_YOUNG;
     uint64_t limit = atomic_load_explicit(&s->memory_limit_bytes, memory_order_relaxed);
@@ -194,7 +195,10 @@ static struct err *append_message(struct draft *d, struct message *m)
     struct store *s = store_of(d);
     struct buf first = {0};
     struct message_body body = {
-        .bits = d->spill != NULL ? BODY_SPILLED : 0, .flags = m->flags, .content_size = d->size};
+        .bits = d->spill != NULL ? BODY_SPILLED : 0,
+        .flags = m->flags,
+        .due_us = m->due_us,
+        .content_size = d->size};
     struct record r = {.type = RECORD_MESSAGE, .seq = d->seq};
     if (d->spill == NULL)
         r.rest = buf_str(m->pub.content != NULL ? &m->pub.content->bytes : &d->content);
@@ -221,7 +225,7 @@ struct err *store_commit(struct draft *d, const struct envelope *env, struct qms
         message_publish(m);
         e = append_message(d, m);
         if (e == NULL) {
-            if (env->flags & ENV_HOLD)
+            if (m->flags & MESSAGE_HOLD)
                 atomic_fetch_add_explicit(&store_of(d)->held, 1, memory_order_relaxed);
             draft_free(d);
             *out = &m->pub;

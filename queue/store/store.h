@@ -52,6 +52,7 @@ enum message_flags {
     MESSAGE_HOLD = 1,   /* not due until released */
     MESSAGE_EXPIRE = 2, /* forced expiry was asked for (postsuper -e) */
     MESSAGE_WARNED = 4, /* delay warning was sent */
+    MESSAGE_IMPORT = 8, /* with HOLD: its import has not ended (queue/import.h) */
 };
 uint32_t qmsg_flags(const struct qmsg *m);
 int64_t qmsg_due_us(const struct qmsg *m); /* wall clock; 0 = at once */
