@@ -171,7 +171,9 @@ static struct err *find(struct queue *q, struct str id, struct qmsg **out)
     *out = NULL;
     if (!queue_id_parse(id, &seq, &usec))
         return NULL;
-    struct err *e = store_get(q->store, seq, out);
+    struct err *e = store_hidden(q->store, seq) ? store_wait_ready(q->store) : NULL;
+    if (!e)
+        e = store_get(q->store, seq, out);
     if (!e && *out && !str_eq(str_of((*out)->id), id)) {
         qmsg_unref(*out);
         *out = NULL;

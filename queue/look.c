@@ -88,8 +88,10 @@ static void find_main(void *arg)
     uint32_t usec;
     if (!queue_id_parse(l->id, &seq, &usec))
         return;
-    struct qmsg *m;
-    struct err *e = store_get(q->store, seq, &m);
+    struct qmsg *m = NULL;
+    struct err *e = store_hidden(q->store, seq) ? store_wait_ready(q->store) : NULL;
+    if (!e)
+        e = store_get(q->store, seq, &m);
     if (e || !m) {
         err_copy_take(&l->err, e);
         return;

@@ -89,6 +89,7 @@ struct err *queue_drain(struct queue *q, int64_t deadline_ns)
     struct sched *s = q->sched;
     CHECK(worker_self() == q->home);
     loader_stop(s);
+    store_end_waits(q->store);
     request_drain(s);
     event_set(&s->room);
     while (s->requests_out > 0) {

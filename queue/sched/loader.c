@@ -56,7 +56,7 @@ void loader_take_or_leave(struct sched *s, struct qmsg *m)
 /* A message whose due time has moved on since the row was written is left alone. */
 static struct err *load_one(struct sched *s, uint64_t seq, int64_t now_us)
 {
-    if (umap_get(&s->active, seq))
+    if (umap_get(&s->active, seq) || store_hidden(s->store, seq))
         return NULL;
     struct qmsg *m;
     struct err *e = store_get(s->store, seq, &m);
@@ -143,15 +143,23 @@ static void run_due(struct timer *t)
     set_timer(s);
 }
 
+/* The index was being built again: what was there before is known now. */
+static void index_ready(void *ctx)
+{
+    run_now(ctx);
+}
+
 void loader_start(struct sched *s)
 {
     s->started = true;
+    store_on_ready(s->store, index_ready, s);
     run_due(&s->run_timer);
 }
 
 void loader_stop(struct sched *s)
 {
     s->started = s->loading = false;
+    store_on_ready(s->store, NULL, NULL);
     timer_clear(&s->run_timer);
     timer_clear(&s->step_timer);
 }

@@ -131,7 +131,7 @@ static struct err *give_up_lost(struct store *s, uint64_t epoch)
     struct err *e = NULL;
     while (e == NULL && n == WALK_ROWS) {
         arena_reset(a);
-        e = index_walk(s->index, after, a, rows, WALK_ROWS, &n);
+        e = index_trouble(s, index_walk(s->index, after, a, rows, WALK_ROWS, &n));
         for (size_t i = 0; e == NULL && i < n; i++) {
             struct qmsg *m = NULL;
             after = rows[i].seq;

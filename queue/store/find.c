@@ -28,6 +28,8 @@ struct err *store_get(struct store *s, uint64_t seq, struct qmsg **out)
         *out = m;
         return NULL;
     }
+    if (store_hides(s, seq))
+        return err_new(ERR_TIMEOUT, 0, "the index is being built again");
     struct arena *a = arena_new(0, 0);
     struct err *e = index_get(s->index, seq, a, &row, &found);
     m = NULL;
@@ -37,13 +39,13 @@ struct err *store_get(struct store *s, uint64_t seq, struct qmsg **out)
         arena_free(a);
     if (e == NULL)
         *out = m;
-    return e;
+    return index_trouble(s, e);
 }
 
 struct err *store_due(struct store *s, struct store_due after, int64_t until_us,
                       struct store_due *out, size_t max, size_t *count_out)
 {
-    return index_due(s->index, after, until_us, out, max, count_out);
+    return index_trouble(s, index_due(s->index, after, until_us, out, max, count_out));
 }
 
 static struct err *show_row(const struct index_row *row, struct arena *a, struct store_row *out)
@@ -58,7 +60,9 @@ struct err *store_list(struct store *s, uint64_t after_seq, size_t max, struct a
                        struct store_row **out, size_t *count_out)
 {
     size_t n = 1, shown = 0;
-    struct err *e = after_seq == 0 ? keeper_round(s, 0) : NULL;
+    struct err *e = store_wait_ready(s);
+    if (e == NULL && after_seq == 0)
+        e = keeper_round(s, 0);
     struct index_row *rows = arena_alloc(a, max * sizeof *rows);
     struct store_row *list = arena_zalloc(a, max * sizeof *list);
     /* None at all means the end, so a slice of removed ones only is not given out. */
@@ -71,7 +75,7 @@ struct err *store_list(struct store *s, uint64_t after_seq, size_t max, struct a
         }
     }
     if (e != NULL)
-        return e;
+        return index_trouble(s, e);
     *out = list;
     *count_out = shown;
     return NULL;

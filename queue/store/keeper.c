@@ -20,6 +20,7 @@ struct round {
     struct buf dead;    /* u64 each */
     struct buf unlinks; /* u64 each */
     uint64_t covered;
+    bool rebuilding; /* not all is told by index and lists: how far the index has come is for others to say */
     struct list put; /* young, then dirty ones of the open transaction */
     struct list put_dirty;
     size_t dead_at, dead_to;
@@ -37,7 +38,8 @@ static void splice_front(struct list *to, struct list *from)
     list_init(from);
 }
 
-/* Only what is safe already: another thread may still take back what is not. */
+/* Only what is safe already: another thread may still take back what is not. While the index is being
+ * rebuilt, old messages stay: their rows come out of the log, and are followed up when all have. */
 static void take_young(struct round *r, int64_t born_before_ns)
 {
     struct log *l = &r->store->log;
@@ -47,6 +49,8 @@ static void take_young(struct round *r, int64_t born_before_ns)
         struct message *m = CONTAINER(node, struct message, link);
         if (m->batch_pos == 0 || m->batch_pos >= l->durable || m->born_ns > born_before_ns)
             break;
+        if (store_hides(r->store, m->pub.seq))
+            continue;
         list_remove(node);
         list_push_back(&r->young, node);
         m->stage = STAGE_ROUND;
@@ -71,9 +75,18 @@ static void round_take(struct round *r, int64_t born_before_ns)
     list_init(&r->put);
     list_init(&r->put_dirty);
     take_young(r, born_before_ns);
-    splice_front(&r->dirty, &s->dirty);
-    while (umap_next(&s->dead, &at, &seq, &value))
-        buf_add(&r->dead, &seq, sizeof seq);
+    LIST_EACH_SAFE(&s->dirty, node)
+    {
+        if (store_hides(s, CONTAINER(node, struct message, dirty_link)->pub.seq))
+            continue;
+        list_remove(node);
+        list_push_back(&r->dirty, node);
+    }
+    while (umap_next(&s->dead, &at, &seq, &value)) {
+        if (!store_hides(s, seq))
+            buf_add(&r->dead, &seq, sizeof seq);
+    }
+    r->rebuilding = s->first_new != 0;
     r->unlinks = s->unlinks;
     s->unlinks = (struct buf){0};
 }
@@ -181,7 +194,7 @@ static struct err *write_rows(struct round *r)
             return e;
         e = put_some(r);
         last = e == NULL && all_put(r);
-        if (last) {
+        if (last && !r->rebuilding) {
             e = index_set(x, INDEX_COVERED, r->covered);
             if (e == NULL)
                 e = index_set(x, INDEX_NEXT_SEQ, atomic_load(&r->store->next_seq));
@@ -196,7 +209,8 @@ static struct err *write_rows(struct round *r)
         if (!last)
             fiber_yield();
     }
-    r->store->covered = r->covered;
+    if (!r->rebuilding)
+        r->store->covered = r->covered;
     return NULL;
 }
 
@@ -218,8 +232,10 @@ static void unlink_spilled(struct round *r)
 static bool worth_it(const struct round *r)
 {
     uint64_t old = r->store->covered;
-    return !list_empty(&r->young) || !list_empty(&r->dirty) || r->dead.len != 0 ||
-           r->covered >> 32 != old >> 32 || r->covered - old >= COVER_STEP || r->store->stopping;
+    if (!list_empty(&r->young) || !list_empty(&r->dirty) || r->dead.len != 0)
+        return true;
+    return !r->rebuilding &&
+           (r->covered >> 32 != old >> 32 || r->covered - old >= COVER_STEP || r->store->stopping);
 }
 
 struct err *keeper_round(struct store *s, int64_t min_age_ms)
@@ -234,7 +250,7 @@ struct err *keeper_round(struct store *s, int64_t min_age_ms)
     if (e == NULL) {
         unlink_spilled(&r);
         if (worth_it(&r))
-            e = write_rows(&r);
+            e = index_trouble(s, write_rows(&r));
     }
     if (e != NULL)
         put_back(&r);
@@ -280,7 +296,7 @@ static struct err *keep(struct store *s)
     space_free(s);
     while (e == NULL && more && !s->stopping)
         e = space_prepare(s, &more);
-    if (e == NULL && !s->stopping && space_wants_compaction(s))
+    if (e == NULL && !s->stopping && !store_keeps_all(s) && space_wants_compaction(s))
         e = space_compact(s);
     return e;
 }
@@ -307,8 +323,6 @@ static void keeper(void *arg)
 
 void keeper_start(struct store *s)
 {
-    event_init(&s->keeper_wanted);
-    event_init(&s->keeper_gone);
     s->round_ns = clock_mono_ns();
     worker_spawn(s->home, "queue-keeper", keeper, s);
 }

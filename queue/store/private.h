@@ -66,6 +66,7 @@ struct store {
     _Atomic uint64_t minfree_bytes, inline_limit_bytes, memory_limit_bytes;
     _Atomic int64_t mark_delay_ms;
     int64_t index_delay_ms;
+    uint64_t replay_at_once;
 
     _Atomic uint64_t next_seq;
     _Atomic uint64_t content_bytes;
@@ -92,6 +93,24 @@ struct store {
     /* --- scheduler thread only */
     struct index *index;
     uint64_t covered;   /* log position the committed index covers */
+    /* Rows of messages with a lower number are not to be believed: the log before rebuild.end is
+     * being replayed. 0 = all rows are good. (rebuild.c) */
+    uint64_t first_new;
+    struct rebuild {
+        uint64_t end, last; /* position, exclusive; epochs from `last` on may end in a torn write */
+        bool sweep;         /* content/ has not been looked through */
+        bool damaged;       /* the index as it is: it is to be set aside */
+        char why[160];
+        int64_t renewed_ns;
+        int64_t began_ns, told_ns;
+        uint64_t bytes, done; /* of the log */
+    } rebuild;
+    bool proven; /* every row of the index fits the others (scrub.c): space may be taken by it */
+    struct event ready, minder_wanted, minder_gone;
+    bool waits_over;
+    void (*on_ready)(void *ctx);
+    void *on_ready_ctx;
+    _Atomic int ready_percent;
     struct list dirty;  /* INDEXED messages whose row is stale */
     struct umap dead;   /* seq of removed messages whose row is still there -> anything */
     struct buf unlinks; /* seq (u64 each) of spilled files to delete once REMOVE is safe */
@@ -106,6 +125,16 @@ struct store {
     struct mbox_msg wake_msg;
 };
 
+/* An old message, and what the log says of it is not known yet. */
+static inline bool store_hides(const struct store *s, uint64_t seq)
+{
+    return seq < s->first_new;
+}
+/* No segment may be freed by what the index says. */
+static inline bool store_keeps_all(const struct store *s)
+{
+    return s->first_new != 0 || !s->proven;
+}
 static inline uint64_t log_pos(uint64_t epoch, uint32_t at)
 {
     return epoch << 32 | at;
@@ -163,9 +192,30 @@ struct err *space_compact(struct store *s) MUST_USE;
 
 /* --- recover.c */
 struct err *recover(struct store *s) MUST_USE;
+/* The files of content/ that no row names, with numbers below `below`: drafts that were never
+ * committed, messages whose removal is in the log. They go, or to corrupt/ when it may be that their
+ * record is what was damaged. Yields. */
+struct err *sweep_content(struct store *s, uint64_t below) MUST_USE;
 /* The file's bytes from `from` on, at most to its size; on the heap. */
 struct err *segment_read(struct store *s, const char *name, uint64_t from,
                          struct buf *out) MUST_USE;
+
+/* --- rebuild.c */
+void minder_start(struct store *s);
+void minder_stop(struct store *s);
+/* ERR_DAMAGED from the index: it is set aside soon, and built again from the log. Returns e. */
+struct err *index_trouble(struct store *s, struct err *e);
+/* Sets the index aside and makes an empty one, which covers nothing. s->index may be NULL or open; on
+ * error it is as it was. Yields. */
+struct err *index_renew(struct store *s, const char *why) MUST_USE;
+uint64_t log_begin_pos(struct store *s); /* of the oldest segment; 0 = there is none */
+/* Whoever opens an index that was there tells so on disk first, and takes it back when it has been
+ * looked through. Said already: *why tells it. */
+void index_trial_begin(struct store *s, struct buf *why);
+void index_trial_end(struct store *s);
+
+/* --- scrub.c */
+struct err *scrub(struct store *s) MUST_USE;
 
 /* --- corrupt.c */
 void corrupt_save(struct store *s, const char *name, struct str bytes, const char *why);

@@ -1,7 +1,8 @@
 /* Recovery: find the segments, replay the log behind the position the index covers, into the index.
  * When it is done the index tells of every message; the scheduler needs to know nothing of the log.
  * Without an index (deleted, damaged, of another queue) everything is replayed from the oldest
- * segment. */
+ * segment. When that is much, it is left to rebuild.c, and only what new mail needs is found out
+ * here: the secret, an epoch and numbers that were never given. */
 #include "io/base/log.h"
 #include "io/base/mem.h"
 #include "io/base/rand.h"
@@ -16,7 +17,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { READ_AT_ONCE = 1 << 20, SEQ_GAP = 65536 };
+enum { READ_AT_ONCE = 1 << 20, SEQ_GAP = 65536, SWEEP_SLICE = 256 };
 
 struct err *segment_read(struct store *s, const char *name, uint64_t from, struct buf *out)
 {
@@ -69,6 +70,10 @@ static struct err *look_at(struct recovery *r, const char *name)
         unsigned long long epoch = 0;
         str_copy(f.name, sizeof f.name, str_of(name));
         memcpy(f.batch, block + BLOCK, BATCH_HEAD);
+        if (got >= BLOCK && segment_header_version(block) > SEGMENT_FORMAT)
+            e = err_new(ERR_REFUSED, 0,
+                        "a newer version of this program has written it (format %u, known here: %u)",
+                        segment_header_version(block), (unsigned)SEGMENT_FORMAT);
         f.named_only = got < BLOCK || !segment_header_get(block, &f.header);
         if (f.named_only && sscanf(name, "seg-%16llx", &epoch) == 1)
             f.header.epoch = epoch;
@@ -90,7 +95,7 @@ static struct err *look_around(struct recovery *r)
     while (e == NULL && (entry = readdir(dir)) != NULL) {
         struct str name = str_of(entry->d_name);
         if (str_starts(name, STR("new-")))
-            e = io_unlinkat(s->log_dir_fd, entry->d_name, 0); /* was never given an epoch */
+            e = io_unlinkat(s->log_dir_fd, entry->d_name, 0); /* was never given an epoch: zeros */
         else if (str_starts(name, STR("seg-")) && name.len < SEGMENT_NAME_MAX)
             e = look_at(r, entry->d_name);
     }
@@ -151,6 +156,35 @@ static struct err *know(struct recovery *r, const struct found *f)
     return NULL;
 }
 
+/* Not one of ours, or there twice, or nothing in it can be read: no reason to delete it. */
+static struct err *move_aside(struct recovery *r, const struct found *f)
+{
+    struct store *s = r->store;
+    struct buf to = {0};
+    const char *why = f->named_only ? "its header block is damaged, and no record in it can be told"
+                      : f->header.secret != s->secret ? "it belongs to another log"
+                                                      : "there is another one of its epoch";
+    buf_printf(&to, "%s.%llx", f->name, (unsigned long long)clock_wall_us());
+    log_warning("queue", "log/%s: %s: moved to corrupt/%s", f->name, why, to.ptr);
+    struct err *e = io_renameat(s->log_dir_fd, f->name, s->corrupt_dir_fd, to.ptr);
+    atomic_fetch_add_explicit(&s->corrupt, 1, memory_order_relaxed);
+    buf_fini(&to);
+    return e;
+}
+
+static void find_secret(struct recovery *r)
+{
+    struct store *s = r->store;
+    size_t n;
+    const struct found *f = founds(r, &n);
+    for (size_t i = 0; i < n && s->secret == 0; i++) {
+        if (!f[i].named_only)
+            s->secret = f[i].header.secret;
+    }
+    if (s->secret == 0)
+        s->secret = r->index_secret;
+}
+
 static struct err *know_all(struct recovery *r)
 {
     struct store *s = r->store;
@@ -160,21 +194,14 @@ static struct err *know_all(struct recovery *r)
     uint64_t last = 0;
     if (n > 0)
         qsort(f, n, sizeof *f, by_epoch);
-    for (size_t i = 0; i < n; i++) {
-        if (!f[i].named_only && s->secret == 0)
-            s->secret = f[i].header.secret;
-    }
-    if (s->secret == 0)
-        s->secret = r->index_secret;
+    find_secret(r);
     for (size_t i = 0; e == NULL && i < n; i++) {
         bool keep =
             !f[i].named_only && f[i].header.secret == s->secret && f[i].header.epoch != last;
         if (f[i].named_only && f[i].header.epoch != last)
             e = believe_name(r, &f[i], &keep);
-        if (e == NULL && !keep)
-            e = io_unlinkat(s->log_dir_fd, f[i].name, 0);
-        else if (e == NULL)
-            e = know(r, &f[i]);
+        if (e == NULL)
+            e = keep ? know(r, &f[i]) : move_aside(r, &f[i]);
         if (keep) {
             last = f[i].header.epoch;
             if (f[i].header.next_seq > r->next_seq)
@@ -186,32 +213,9 @@ static struct err *know_all(struct recovery *r)
 
 /* --- the index's side */
 
-static struct err *index_anew(struct store *s, const char *path, const char *why)
-{
-    struct buf name = {0};
-    static const char *const files[] = {"data.mdb", "lock.mdb"};
-    log_warning("queue", "%s: %s: it is built again from the log", path, why);
-    index_close(s->index);
-    s->index = NULL;
-    for (size_t i = 0; i < 2; i++) {
-        buf_reset(&name);
-        buf_printf(&name, "%s/%s", path, files[i]);
-        if (unlink(name.ptr) != 0 && errno != ENOENT) {
-            struct err *e = err_errno(errno, "%s", name.ptr);
-            buf_fini(&name);
-            return e;
-        }
-    }
-    buf_fini(&name);
-    s->covered = 0;
-    return index_open(s, path, &s->index);
-}
-
 /* Does what the index says fit the log that is there? */
 static const char *index_unfit(const struct store *s, uint64_t secret, uint64_t covered)
 {
-    if (secret == 0 && covered == 0)
-        return NULL; /* new */
     if (list_empty(&s->segments))
         return "the log is gone";
     if (secret != s->secret)
@@ -230,6 +234,9 @@ static void live_each(void *ctx, uint64_t epoch, uint64_t bytes)
 static struct err *open_index(struct recovery *r, const char *path)
 {
     struct store *s = r->store;
+    index_trial_begin(s, &r->index_why);
+    if (r->index_why.len != 0)
+        return NULL;
     struct err *e = index_open(s, path, &s->index);
     if (e == NULL)
         e = index_meta(s->index, INDEX_SECRET, &r->index_secret);
@@ -244,29 +251,88 @@ static struct err *open_index(struct recovery *r, const char *path)
     return e;
 }
 
-static struct err *check_index(struct recovery *r, const char *path)
+static struct err *start_anew(struct recovery *r, const char *why)
+{
+    struct store *s = r->store;
+    struct err *e = index_renew(s, why);
+    r->anew = true;
+    umap_fini(&r->rows);
+    arena_reset(r->arena);
+    buf_reset(&r->doubts);
+    return e;
+}
+
+/* There was no index, or nothing in it. */
+static struct err *begin_fresh(struct recovery *r)
+{
+    struct store *s = r->store;
+    s->proven = true;
+    s->covered = log_begin_pos(s);
+    r->anew = !list_empty(&s->segments);
+    if (r->anew)
+        log_warning("queue", "%s/index is gone: it is built again from the log", s->directory);
+    return NULL;
+}
+
+static struct err *check_index(struct recovery *r)
 {
     struct store *s = r->store;
     struct err *e = NULL;
+    if (r->index_why.len == 0 && r->index_secret == 0 && s->covered == 0)
+        return begin_fresh(r);
     const char *why =
         r->index_why.len != 0 ? r->index_why.ptr : index_unfit(s, r->index_secret, s->covered);
     if (why != NULL)
-        e = index_anew(s, path, why);
-    if (e == NULL)
-        e = index_live(s->index, live_each, s);
+        return start_anew(r, why);
+    e = index_live(s->index, live_each, s);
+    return e != NULL && e->kind == ERR_DAMAGED ? start_anew(r, e->text) : e;
+}
+
+/* Numbers that were given are told of by the newest batches, and by the header blocks. */
+static struct err *find_next_seq(struct recovery *r)
+{
+    struct store *s = r->store;
+    struct err *e = NULL;
+    LIST_EACH(&s->segments, node)
+    {
+        const struct segment *g = CONTAINER(node, struct segment, link);
+        struct segment_scan scan;
+        struct scan_item item;
+        struct buf bytes = {0};
+        if (e != NULL || g->epoch < r->last)
+            continue;
+        e = segment_read(s, g->name, BLOCK, &bytes);
+        segment_scan_init(&scan, buf_str(&bytes), BLOCK, g->epoch, s->secret);
+        while (e == NULL && segment_scan_next(&scan, &item)) {
+            if (item.kind == SCAN_RECORD && item.head.seq >= r->next_seq)
+                r->next_seq = item.head.seq + 1;
+        }
+        if (scan.next_seq > r->next_seq)
+            r->next_seq = scan.next_seq;
+        buf_fini(&bytes);
+    }
     return e;
+}
+
+/* Now, or behind the back of those who send mail. */
+static struct err *bring_up(struct recovery *r)
+{
+    struct store *s = r->store;
+    r->from = s->covered;
+    if (bytes_behind(s, r->from, log_pos(r->last, UINT32_MAX)) > s->replay_at_once) {
+        s->first_new = UINT64_MAX; /* until the number is known */
+        return find_next_seq(r);
+    }
+    struct err *e = replay(r);
+    if (e == NULL || e->kind != ERR_DAMAGED || r->anew)
+        return e;
+    e = start_anew(r, e->text);
+    return e == NULL ? bring_up(r) : e;
 }
 
 static struct err *finish(struct recovery *r)
 {
     struct store *s = r->store;
-    uint64_t last = s->covered >> 32;
-    if (!list_empty(&s->segments)) {
-        uint64_t newest = CONTAINER(s->segments.prev, struct segment, link)->epoch;
-        last = newest > last ? newest : last;
-    }
-    s->next_epoch = last + 1;
-    s->covered = log_pos(s->next_epoch, 0);
     struct err *e = index_begin(s->index);
     if (e != NULL)
         return e;
@@ -282,60 +348,126 @@ static struct err *finish(struct recovery *r)
     return index_commit(s->index);
 }
 
-/* Files of drafts that were never committed, or of messages whose removal is in the log. */
-static struct err *sweep_content(struct store *s)
+/* Where the new log begins. */
+static uint64_t epoch_to_be(const struct store *s)
+{
+    uint64_t last = s->covered >> 32;
+    if (!list_empty(&s->segments)) {
+        uint64_t newest = CONTAINER(s->segments.prev, struct segment, link)->epoch;
+        last = newest > last ? newest : last;
+    }
+    return last + 1;
+}
+
+/* --- content without a row */
+
+/* When the last piece of the log was set aside; 0 = there is none. */
+static int64_t damage_time(struct store *s)
+{
+    int64_t latest = 0;
+    const struct dirent *entry;
+    struct stat st;
+    DIR *dir = fdopendir(dup(s->corrupt_dir_fd));
+    if (dir == NULL)
+        return 0;
+    rewinddir(dir);
+    while ((entry = readdir(dir)) != NULL) {
+        struct str name = str_of(entry->d_name);
+        if ((str_starts(name, STR("seg-")) || str_starts(name, STR("torn-"))) &&
+            fstatat(s->corrupt_dir_fd, entry->d_name, &st, 0) == 0 && st.st_mtime > latest)
+            latest = st.st_mtime;
+    }
+    (void)closedir(dir);
+    return latest;
+}
+
+static struct err *drop_content(struct store *s, const char *name, int64_t damage_s)
+{
+    struct stat st;
+    struct buf to = {0};
+    if (damage_s == 0 || fstatat(s->content_dir_fd, name, &st, 0) != 0 || st.st_mtime > damage_s)
+        return io_unlinkat(s->content_dir_fd, name, 0);
+    buf_printf(&to, "%s.content", name);
+    log_warning("queue", "corrupt/%s: no whole record tells of it, and the log was damaged: set aside",
+                to.ptr);
+    struct err *e = io_renameat(s->content_dir_fd, name, s->corrupt_dir_fd, to.ptr);
+    buf_fini(&to);
+    return e;
+}
+
+struct err *sweep_content(struct store *s, uint64_t below)
 {
     struct err *e = NULL;
     const struct dirent *entry;
+    int64_t damage_s = damage_time(s);
+    size_t n = 0;
     DIR *dir = fdopendir(dup(s->content_dir_fd));
     if (dir == NULL)
         return err_errno(errno, "%s/content", s->directory);
     rewinddir(dir);
-    while (e == NULL && (entry = readdir(dir)) != NULL) {
+    while (e == NULL && !s->stopping && (entry = readdir(dir)) != NULL) {
         unsigned long long seq;
         struct index_row row;
         bool found = false;
-        if (entry->d_name[0] == '.' || sscanf(entry->d_name, "%16llx", &seq) != 1)
+        if (entry->d_name[0] == '.' || sscanf(entry->d_name, "%16llx", &seq) != 1 || seq >= below)
             continue;
         e = index_get(s->index, seq, NULL, &row, &found);
         if (e == NULL && !found)
-            e = io_unlinkat(s->content_dir_fd, entry->d_name, 0);
+            e = drop_content(s, entry->d_name, damage_s);
+        if (e != NULL && e->kind == ERR_NOTFOUND)
+            e = NULL;
+        if (++n % SWEEP_SLICE == 0)
+            fiber_yield();
     }
     (void)closedir(dir);
     return e;
 }
 
-struct err *recover(struct store *s)
+static struct err *recover_with(struct recovery *r, const char *path)
 {
-    struct recovery r = {.store = s, .arena = arena_new(65536, 0)};
-    struct buf path = {0};
-    buf_printf(&path, "%s/index", s->directory);
-    struct err *e = open_index(&r, path.ptr);
+    struct store *s = r->store;
+    struct err *e = open_index(r, path);
     if (e == NULL)
-        e = look_around(&r);
+        e = look_around(r);
     if (e == NULL)
-        e = know_all(&r);
+        e = know_all(r);
     bool first_time = s->secret == 0;
     while (s->secret == 0)
         s->secret = rand_u64();
     if (e == NULL)
-        e = check_index(&r, path.ptr);
-    if (e == NULL)
-        e = replay(&r);
-    if (s->covered == 0 && !first_time)
-        r.next_seq += SEQ_GAP; /* numbers may have been given that no record tells of */
-    if (r.next_seq < FIRST_SEQ)
-        r.next_seq = FIRST_SEQ;
-    if (e == NULL)
-        e = finish(&r);
-    if (e == NULL)
-        e = sweep_content(s);
-    atomic_store(&s->next_seq, r.next_seq);
-    umap_fini(&r.rows);
-    arena_free(r.arena);
-    buf_fini(&r.found);
-    buf_fini(&r.doubts);
-    buf_fini(&r.index_why);
+        e = check_index(r);
+    if (e != NULL)
+        return e;
+    s->next_epoch = epoch_to_be(s);
+    r->end = log_pos(s->next_epoch, 0);
+    r->last = last_with_data(s);
+    e = bring_up(r);
+    if (e != NULL)
+        return e;
+    if ((r->anew || s->first_new != 0) && !first_time)
+        r->next_seq += SEQ_GAP; /* numbers may have been given that no record tells of */
+    if (r->next_seq < FIRST_SEQ)
+        r->next_seq = FIRST_SEQ;
+    atomic_store(&s->next_seq, r->next_seq);
+    s->rebuild.end = r->end;
+    s->rebuild.last = r->last;
+    s->rebuild.sweep = s->first_new != 0;
+    if (s->first_new != 0)
+        s->first_new = r->next_seq;
+    else
+        s->covered = r->end;
+    e = finish(r);
+    return e == NULL && !s->rebuild.sweep ? sweep_content(s, UINT64_MAX) : e;
+}
+
+struct err *recover(struct store *s)
+{
+    struct recovery r;
+    struct buf path = {0};
+    recovery_init(&r, s);
+    buf_printf(&path, "%s/index", s->directory);
+    struct err *e = recover_with(&r, path.ptr);
+    recovery_fini(&r);
     buf_fini(&path);
     return e;
 }

@@ -1,5 +1,5 @@
-/* What recover.c (which segments there are, does the index fit them) and replay.c (records into
- * rows) share. */
+/* What recover.c (which segments there are, does the index fit them), replay.c (records into rows)
+ * and rebuild.c (the same behind the back of a running queue) share. */
 #ifndef QUEUE_STORE_RECOVER_H
 #define QUEUE_STORE_RECOVER_H
 
@@ -14,9 +14,28 @@ struct recovery {
     uint64_t next_seq;
     uint64_t index_secret;
     struct buf index_why; /* why the index is of no use; empty = it is */
+    bool anew;            /* it was made anew */
+    /* --- replay */
+    uint64_t from, end;    /* positions; end exclusive */
+    uint64_t last;         /* the last epoch with data: the end of it may be torn */
+    size_t rows_max;       /* written at once */
+    bool behind;           /* of a running queue: yields, and stops when the store does */
+    uint64_t batch;        /* position of the batch being applied: what is before it is in rows */
+    uint64_t batches_seen; /* in this segment */
+    uint64_t good;         /* records of that batch that are whole */
 };
 
-/* Applies the log behind store->covered to the index. Yields. */
+void recovery_init(struct recovery *r, struct store *s);
+void recovery_fini(struct recovery *r);
+/* Applies the log from r->from to r->end to the index, a transaction at a time; each notes how far
+ * the index has come, so that a crash in between goes on from there. Yields. ERR_CANCELED: the store
+ * stops. ERR_DAMAGED: the index is. */
 struct err *replay(struct recovery *r) MUST_USE;
+/* The last epoch that was written to. */
+uint64_t last_with_data(const struct store *s);
+/* Bytes of segments between two positions. */
+uint64_t bytes_behind(struct store *s, uint64_t from, uint64_t end);
+/* rebuild.c: how far it has come; the log line comes by itself. */
+void rebuild_tell(struct store *s);
 
 #endif

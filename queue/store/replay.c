@@ -5,8 +5,10 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include "io/base/log.h"
+#include "io/base/mem.h"
+#include "io/file/file.h"
 
-enum { ROWS_MAX = 4096, ROWS_BYTES_MAX = 64 << 20 };
+enum { ROWS_MAX = 4096, ROWS_BYTES_MAX = 64 << 20, YIELD_BYTES = 1 << 20 };
 
 /* Damage that may turn out to be a torn write. */
 struct doubt {
@@ -17,6 +19,7 @@ struct doubt {
 
 struct replay_row {
     uint64_t seq;
+    bool stored; /* there is a row in the index */
     bool exists, removed;
     uint32_t flags;
     int64_t due_us;
@@ -32,6 +35,7 @@ static struct err *row_get(struct recovery *r, uint64_t seq, struct replay_row *
         row = ARENA_NEW(r->arena, struct replay_row);
         row->seq = seq;
         struct err *e = index_get(r->store->index, seq, r->arena, &stored, &row->exists);
+        row->stored = row->exists;
         if (e == NULL && row->exists)
             e = envelope_unpack(stored.envelope, r->arena, &row->env);
         if (e != NULL)
@@ -47,38 +51,74 @@ static struct err *row_get(struct recovery *r, uint64_t seq, struct replay_row *
     return NULL;
 }
 
-static struct err *rows_flush(struct recovery *r)
+void recovery_init(struct recovery *r, struct store *s)
 {
-    struct index *x = r->store->index;
+    *r = (struct recovery){.store = s, .arena = arena_new(65536, 0), .rows_max = ROWS_MAX};
+}
+
+void recovery_fini(struct recovery *r)
+{
+    umap_fini(&r->rows);
+    arena_free(r->arena);
+    buf_fini(&r->found);
+    buf_fini(&r->doubts);
+    buf_fini(&r->index_why);
+}
+
+static struct err *row_put(struct index *x, const struct replay_row *row, struct buf *packed)
+{
+    if (!row->exists || row->removed)
+        return row->stored ? index_del(x, row->seq) : NULL;
+    buf_reset(packed);
+    envelope_pack(row->env, packed);
+    return index_put(x, &(struct index_row){.seq = row->seq,
+                                            .flags = row->flags,
+                                            .due_us = row->due_us,
+                                            .place = row->place,
+                                            .envelope = buf_str(packed)});
+}
+
+/* The records of the batch at r->batch may be in these rows already: applying them again changes
+ * nothing. */
+static struct err *rows_write(struct recovery *r)
+{
+    struct store *s = r->store;
+    struct index *x = s->index;
     struct buf packed = {0};
     size_t at = 0;
-    uint64_t seq;
+    uint64_t seq, next_seq = atomic_load(&s->next_seq);
     void *value;
     struct err *e = index_begin(x);
     if (e != NULL)
         return e;
-    while (e == NULL && umap_next(&r->rows, &at, &seq, &value)) {
-        const struct replay_row *row = value;
-        if (!row->exists || row->removed) {
-            e = index_del(x, seq);
-            continue;
-        }
-        buf_reset(&packed);
-        envelope_pack(row->env, &packed);
-        e = index_put(x, &(struct index_row){.seq = seq,
-                                             .flags = row->flags,
-                                             .due_us = row->due_us,
-                                             .place = row->place,
-                                             .envelope = buf_str(&packed)});
-    }
+    while (e == NULL && umap_next(&r->rows, &at, &seq, &value))
+        e = row_put(x, value, &packed);
+    if (e == NULL)
+        e = index_set(x, INDEX_SECRET, s->secret);
+    if (e == NULL)
+        e = index_set(x, INDEX_COVERED, r->batch);
+    if (e == NULL)
+        e = index_set(x, INDEX_NEXT_SEQ, next_seq > r->next_seq ? next_seq : r->next_seq);
     buf_fini(&packed);
     if (e != NULL) {
         index_abort(x);
         return e;
     }
+    return index_commit(x);
+}
+
+static struct err *rows_flush(struct recovery *r)
+{
+    struct err *e = rows_write(r);
+    if (e != NULL)
+        return e;
+    r->store->covered = r->batch;
     umap_fini(&r->rows);
     arena_reset(r->arena);
-    return index_commit(x);
+    if (!r->behind)
+        return NULL;
+    fiber_yield();
+    return r->store->stopping ? err_new(ERR_CANCELED, 0, "the queue is closed") : NULL;
 }
 
 static void set_aside(struct recovery *r, const struct segment_scan *scan,
@@ -168,37 +208,90 @@ static struct err *apply(struct recovery *r, const struct segment_scan *scan,
     return NULL;
 }
 
+/* The last batch of all, when not all of it is there: a write that was cut short, which nobody was told
+ * is safe; or one that was safe and has gone bad since. Nobody can tell, so the bytes are kept. */
+static void keep_torn(struct recovery *r, const struct segment_scan *scan)
+{
+    struct batch_head h;
+    struct buf path = {0};
+    struct str batch = str_from(scan->bytes, scan->batch_at);
+    uint32_t at = scan->base + (uint32_t)scan->batch_at;
+    uint64_t good = scan->batches == r->batches_seen ? r->good : 0;
+    if (batch.len < BATCH_HEAD ||
+        !batch_head_get((const uint8_t *)batch.ptr, scan->epoch, scan->secret, &h) ||
+        good >= h.records)
+        return;
+    buf_printf(&path, "%s/corrupt/torn-%016" PRIx64 "-%08" PRIx32, r->store->directory, scan->epoch,
+               at);
+    struct err *e = file_replace(path.ptr, str_head(batch, h.bytes), 0600);
+    log_warning("queue",
+                "%s: %llu of %u records of the last write before the crash are whole. Most likely it "
+                "was cut short and nobody was told that it is safe; if it has gone bad since, this "
+                "is what is left%s%s",
+                path.ptr, (unsigned long long)good, h.records, e != NULL ? ": " : "",
+                e != NULL ? e->text : "");
+    buf_fini(&path);
+}
+
+static struct err *scan_bytes(struct recovery *r, struct segment_scan *scan)
+{
+    struct scan_item item;
+    struct err *e = NULL;
+    size_t yielded_at = 0;
+    while (e == NULL && segment_scan_next(scan, &item)) {
+        settle_doubts(r, scan->epoch, scan->batches);
+        if (scan->batches != r->batches_seen)
+            r->good = 0;
+        r->batches_seen = scan->batches;
+        r->batch = log_pos(scan->epoch, scan->base + (uint32_t)scan->batch_at);
+        size_t doubts = r->doubts.len;
+        if (item.kind == SCAN_GAP)
+            set_aside(r, scan, &item, "the log is damaged here");
+        else
+            e = apply(r, scan, &item);
+        r->good += item.kind == SCAN_RECORD && r->doubts.len == doubts;
+        if (e != NULL)
+            break;
+        if (r->rows.count >= r->rows_max || arena_used(r->arena) >= ROWS_BYTES_MAX) {
+            e = rows_flush(r);
+            yielded_at = scan->at;
+        } else if (r->behind && scan->at - yielded_at >= YIELD_BYTES) {
+            fiber_yield();
+            yielded_at = scan->at;
+        }
+    }
+    return e;
+}
+
 /* is_end: no later segment was written to, so the end of this one may be torn. */
 static struct err *replay_segment(struct recovery *r, const struct segment *g, uint32_t from,
-                                  bool is_end)
+                                  uint64_t to, bool is_end)
 {
     struct store *s = r->store;
     struct segment_scan scan;
-    struct scan_item item;
     struct buf bytes = {0};
     struct err *e = segment_read(s, g->name, from, &bytes);
+    if (e == NULL && bytes.len > to - from)
+        bytes.len = to - from;
     segment_scan_init(&scan, buf_str(&bytes), from, g->epoch, s->secret);
-    while (e == NULL && segment_scan_next(&scan, &item)) {
-        settle_doubts(r, g->epoch, scan.batches);
-        if (item.kind == SCAN_GAP)
-            set_aside(r, &scan, &item, "the log is damaged here");
-        else
-            e = apply(r, &scan, &item);
-        if (e == NULL && (r->rows.count >= ROWS_MAX || arena_used(r->arena) >= ROWS_BYTES_MAX))
-            e = rows_flush(r);
-    }
+    r->batch = log_pos(g->epoch, from);
+    r->batches_seen = r->good = 0;
+    if (e == NULL)
+        e = scan_bytes(r, &scan);
     if (scan.next_seq > r->next_seq)
         r->next_seq = scan.next_seq;
-    settle_doubts(r, g->epoch, is_end ? scan.batches : UINT64_MAX);
-    if (r->doubts.len != 0)
-        log_info("queue", "log/%s: the last write is torn: %zu damaged places in it are left out",
-                 g->name, r->doubts.len / sizeof(struct doubt));
+    if (e == NULL) {
+        settle_doubts(r, g->epoch, is_end ? scan.batches : UINT64_MAX);
+        if (is_end)
+            keep_torn(r, &scan);
+        r->batch = log_pos(g->epoch, (uint32_t)g->size);
+    }
     buf_reset(&r->doubts);
     buf_fini(&bytes);
     return e;
 }
 
-static uint64_t last_with_data(const struct store *s)
+uint64_t last_with_data(const struct store *s)
 {
     for (struct list *node = s->segments.prev; node != &s->segments; node = node->prev) {
         const struct segment *g = CONTAINER(node, struct segment, link);
@@ -208,21 +301,56 @@ static uint64_t last_with_data(const struct store *s)
     return 0;
 }
 
-struct err *replay(struct recovery *r)
+/* The first segment of this epoch or a later one, as it is now: others are being added behind it. */
+static bool segment_from(struct store *s, uint64_t epoch, struct segment *out)
 {
-    struct store *s = r->store;
-    struct err *e = NULL;
-    uint64_t last = last_with_data(s);
+    bool found = false;
+    pthread_mutex_lock(&s->lock);
+    for (struct list *node = s->segments.next; !found && node != &s->segments; node = node->next) {
+        const struct segment *g = CONTAINER(node, struct segment, link);
+        found = g->epoch >= epoch;
+        if (found)
+            *out = *g;
+    }
+    pthread_mutex_unlock(&s->lock);
+    return found;
+}
+
+uint64_t bytes_behind(struct store *s, uint64_t from, uint64_t end)
+{
+    uint64_t bytes = 0;
+    pthread_mutex_lock(&s->lock);
     LIST_EACH(&s->segments, node)
     {
         const struct segment *g = CONTAINER(node, struct segment, link);
-        uint32_t from = BLOCK;
-        if (g->epoch < s->covered >> 32)
-            continue;
-        if (g->epoch == s->covered >> 32)
-            from = (uint32_t)s->covered < BLOCK ? BLOCK : (uint32_t)s->covered;
-        if (e == NULL && from < g->size)
-            e = replay_segment(r, g, from, g->epoch >= last);
+        uint64_t at = g->epoch == from >> 32 ? (uint32_t)from : 0;
+        uint64_t to = g->epoch == end >> 32 && (uint32_t)end < g->size ? (uint32_t)end : g->size;
+        if (g->epoch >= from >> 32 && g->epoch <= end >> 32 && to > at)
+            bytes += to - at;
     }
+    pthread_mutex_unlock(&s->lock);
+    return bytes;
+}
+
+struct err *replay(struct recovery *r)
+{
+    struct store *s = r->store;
+    struct segment g;
+    struct err *e = NULL;
+    uint64_t epoch = r->from >> 32, end = r->end >> 32;
+    r->batch = r->from;
+    while (e == NULL && segment_from(s, epoch, &g) && g.epoch <= end) {
+        uint64_t from = g.epoch == r->from >> 32 ? (uint32_t)r->from : 0;
+        uint64_t to = g.epoch == end && (uint32_t)r->end < g.size ? (uint32_t)r->end : g.size;
+        if (from < BLOCK)
+            from = BLOCK;
+        if (from < to)
+            e = replay_segment(r, &g, (uint32_t)from, to, g.epoch >= r->last);
+        epoch = g.epoch + 1;
+        s->rebuild.done += to > from ? to - from : 0;
+        if (r->behind)
+            rebuild_tell(s);
+    }
+    r->batch = r->end;
     return e == NULL ? rows_flush(r) : e;
 }

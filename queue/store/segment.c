@@ -4,7 +4,7 @@
 #include "io/base/clock.h"
 #include "io/base/hash.h"
 
-enum { SEGMENT_MAGIC = 0x31735052, BATCH_MAGIC = 0x31625052, FORMAT = 1, SUM_AT = 56 };
+enum { SEGMENT_MAGIC = 0x31735052, BATCH_MAGIC = 0x31625052, SUM_AT = 56 };
 
 void segment_name(uint64_t epoch, char out[SEGMENT_NAME_MAX])
 {
@@ -15,7 +15,7 @@ void segment_header_put(const struct segment_header *h, uint8_t block[BLOCK])
 {
     memset(block, 0, BLOCK);
     put_u32(block, SEGMENT_MAGIC);
-    put_u32(block + 4, FORMAT);
+    put_u32(block + 4, SEGMENT_FORMAT);
     put_u64(block + 8, h->epoch);
     put_u64(block + 16, h->size);
     put_u64(block + 24, h->next_seq);
@@ -24,10 +24,16 @@ void segment_header_put(const struct segment_header *h, uint8_t block[BLOCK])
     put_u64(block + SUM_AT, hash_sum(block, SUM_AT, 0));
 }
 
+uint32_t segment_header_version(const uint8_t *block)
+{
+    bool whole = get_u32(block) == SEGMENT_MAGIC &&
+                 get_u64(block + SUM_AT) == hash_sum(block, SUM_AT, 0);
+    return whole ? get_u32(block + 4) : 0;
+}
+
 bool segment_header_get(const uint8_t *block, struct segment_header *out)
 {
-    if (get_u32(block) != SEGMENT_MAGIC || get_u32(block + 4) != FORMAT ||
-        get_u64(block + SUM_AT) != hash_sum(block, SUM_AT, 0))
+    if (segment_header_version(block) != SEGMENT_FORMAT)
         return false;
     *out = (struct segment_header){.epoch = get_u64(block + 8),
                                    .size = get_u64(block + 16),
@@ -79,6 +85,7 @@ static bool scan_batch(struct segment_scan *s)
     if (h.next_seq > s->next_seq)
         s->next_seq = h.next_seq;
     s->batches++;
+    s->batch_at = s->at;
     s->batch_end = s->at + h.bytes;
     s->at += BATCH_HEAD;
     return true;

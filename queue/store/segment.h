@@ -49,6 +49,7 @@
 
 #include "queue/store/record.h"
 
+enum { SEGMENT_FORMAT = 1 };
 enum { BLOCK = 4096, BATCH_HEAD = 64, SEGMENT_NAME_MAX = 32 };
 
 struct segment_header {
@@ -56,6 +57,8 @@ struct segment_header {
 };
 void segment_header_put(const struct segment_header *h, uint8_t block[BLOCK]);
 bool segment_header_get(const uint8_t *block, struct segment_header *out);
+/* Of any header block that is whole, also of formats to come; 0 = it is not. */
+uint32_t segment_header_version(const uint8_t *block);
 void segment_name(uint64_t epoch, char out[SEGMENT_NAME_MAX]);
 
 struct batch_head {
@@ -75,6 +78,7 @@ struct segment_scan {
     bool lost;
     uint64_t next_seq; /* the highest seen in batch heads */
     uint64_t batches;  /* heads seen */
+    size_t batch_at;   /* where the last of them stands in bytes */
 };
 struct scan_item {
     enum { SCAN_RECORD, SCAN_GAP } kind;

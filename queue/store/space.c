@@ -320,7 +320,7 @@ static struct segment *detach_oldest(struct store *s, bool *keep_out)
 {
     struct segment *g = NULL;
     pthread_mutex_lock(&s->lock);
-    if (s->segment_count > 1) {
+    if (s->segment_count > 1 && !store_keeps_all(s)) {
         g = CONTAINER(s->segments.next, struct segment, link);
         if (g->rows_bytes != 0 || g->pins != 0 || g->epoch >= s->covered >> 32)
             g = NULL;

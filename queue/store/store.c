@@ -13,6 +13,7 @@
 
 enum { MARK_RCPTS_MAX = 1000 };
 #define SEGMENT_BYTES_DEFAULT ((uint64_t)16 << 20)
+#define REPLAY_AT_ONCE_DEFAULT ((uint64_t)64 << 20)
 #define SEGMENT_BYTES_MIN     ((uint64_t)256 << 10)
 #define SEGMENT_BYTES_MAX     ((uint64_t)1 << 30)
 
@@ -54,6 +55,12 @@ static struct store *store_new(const struct store_options *o)
     segments_init(s);
     list_init(&s->dirty);
     sem_init_count(&s->round, 1);
+    event_init(&s->keeper_wanted);
+    event_init(&s->keeper_gone);
+    event_init(&s->minder_wanted);
+    event_init(&s->minder_gone);
+    event_init(&s->ready);
+    s->replay_at_once = or_default(o->replay_at_once_bytes, REPLAY_AT_ONCE_DEFAULT);
     return s;
 }
 
@@ -117,7 +124,7 @@ static struct err *begin_log(struct store *s)
     if (e != NULL && e->kind == ERR_FULL) {
         /* What is there can be listed, delivered and deleted; that makes room, and then mail is taken again. */
         log_warning("queue", "%s: no mail is taken until there is room", e->text);
-        log_start_without(&s->log, s->covered);
+        log_start_without(&s->log, s->rebuild.end);
         return NULL;
     }
     if (e == NULL)
@@ -143,7 +150,9 @@ struct err *store_open(const struct store_options *options, struct store **out)
     if (e == NULL)
         e = begin_log(s);
     if (e == NULL) {
+        atomic_store(&s->ready_percent, s->first_new == 0 ? 100 : 0);
         keeper_start(s);
+        minder_start(s);
         *out = s;
     } else {
         store_free(s);
@@ -153,6 +162,19 @@ struct err *store_open(const struct store_options *options, struct store **out)
     return e;
 }
 
+/* After a clean stop all that is there was safe, so nothing that is damaged is a torn write: a batch
+ * behind the last one says so. */
+static struct err *say_the_end(struct store *s)
+{
+    struct record r = {.type = RECORD_REMOVE, .seq = 0};
+    struct err *e = log_sync(&s->log);
+    if (e != NULL || s->log.writes == 0)
+        return e;
+    record_sum(&r);
+    log_append(&s->log, &r, NULL);
+    return log_sync(&s->log);
+}
+
 struct err *store_close(struct store *s)
 {
     CHECK_MAGIC(s, STORE_MAGIC);
@@ -160,9 +182,12 @@ struct err *store_close(struct store *s)
     fiber_shield_begin();
     timer_clear(&s->mark_timer);
     keeper_stop(s);
-    struct err *e = log_sync(&s->log);
+    minder_stop(s);
+    struct err *e = say_the_end(s);
     if (e == NULL)
         e = keeper_round(s, 0);
+    if (e == NULL)
+        index_trial_end(s);
     /* A message that could not be indexed is in the log all the same. */
     struct list *node;
     while ((node = list_pop_front(&s->log.young)) != NULL)
@@ -266,10 +291,11 @@ void store_remove(struct qmsg *pub)
     append_lazy(s, &r);
     if (pub->place.spilled)
         buf_add(&s->unlinks, &pub->seq, sizeof pub->seq);
-    if (m->stage == STAGE_INDEXED) {
+    /* While the index is being rebuilt, any old message may come to have a row. */
+    if (m->stage == STAGE_INDEXED || store_hides(s, pub->seq))
         (void)umap_put(&s->dead, pub->seq, s);
+    if (m->stage == STAGE_INDEXED)
         return;
-    }
     atomic_fetch_sub_explicit(&s->young_bytes, pub->place.length, memory_order_relaxed);
     if (m->stage == STAGE_YOUNG) {
         pthread_mutex_lock(&s->log.lock);

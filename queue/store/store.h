@@ -25,11 +25,14 @@ struct store_options {
     int64_t mark_delay_ms;       /* 0 = 100 */
     int64_t index_delay_ms;      /* a message that lives longer gets an index row; 0 = 1000 */
     bool no_direct;              /* never O_DIRECT (tests of the fallback) */
+    /* So much log is replayed before store_open returns; what is longer, after it. 0 = 64 MiB */
+    uint64_t replay_at_once_bytes;
 };
 
 /* Locks the directory, opens the index, replays the log behind it into the index, starts a new
- * segment and a keeper fiber on this worker. After it returns the index holds every message: ask
- * store_due. Yields. ERR_REFUSED: another process has the queue open. */
+ * segment and a keeper fiber on this worker. After it returns mail may be committed, and the index
+ * holds every message, unless store_ready says no. Yields. ERR_REFUSED: another process has the queue
+ * open, or a newer version of the program has written it. */
 struct err *store_open(const struct store_options *options, struct store **out) MUST_USE;
 /* Limits only: long_ids, minfree, inline_limit, memory_limit, mark_delay. Any thread. */
 void store_reconfigure(struct store *s, const struct store_options *options);
@@ -37,6 +40,21 @@ void store_reconfigure(struct store *s, const struct store_options *options);
  * and all qmsg references (but the store's own) be given back: else the store's memory stays, with
  * a warning, and nothing may be asked of it but qmsg_unref and content_close. Yields. */
 struct err *store_close(struct store *s) MUST_USE;
+
+/* --- rebuilding. The index is missing, damaged or far behind the log: it is brought up to date by a
+ * fiber while mail is taken and delivered. Until that has ended, nothing is known of the messages
+ * that were there before, but those in memory: store_due may list some, store_get gives an error for
+ * them (ERR_TIMEOUT), store_list waits. */
+bool store_ready(const struct store *s); /* scheduler thread */
+/* Waits for it. ERR_CANCELED: the store is about to close. Yields. */
+struct err *store_wait_ready(struct store *s) MUST_USE;
+/* This one is not known yet. */
+bool store_hidden(const struct store *s, uint64_t seq);
+int store_ready_percent(const struct store *s); /* [any] of the old log that is read; 100 = ready */
+/* Called on the scheduler thread each time it has ended. fn NULL: no more. */
+void store_on_ready(struct store *s, void (*fn)(void *ctx), void *ctx);
+/* A stop is near: nobody waits any longer. */
+void store_end_waits(struct store *s);
 
 /* --- producers [any]. queue_begin, queue_commit of queue.h are these with a scheduler behind them;
  * draft_write and queue_abort live here (draft.c) as they stand in queue.h. */
