@@ -36,6 +36,7 @@ struct message {
     uint32_t flags;
     int64_t due_us;
     int64_t born_ns;
+    struct str dests; /* as in index_row; empty = not resolved since it was loaded */
     uint64_t batch_pos;     /* log position of its batch; 0 = not submitted. log.lock */
     struct list link;       /* YOUNG: log.young (log.lock); ROUND: the round's list */
     struct list dirty_link; /* store.dirty, with a reference */
@@ -98,6 +99,7 @@ struct store {
     uint64_t first_new;
     struct rebuild {
         uint64_t end, last; /* position, exclusive; epochs from `last` on may end in a torn write */
+        uint64_t below;     /* what first_new was last: these may have rows though they are young */
         bool sweep;         /* content/ has not been looked through */
         bool damaged;       /* the index as it is: it is to be set aside */
         char why[160];
@@ -177,6 +179,8 @@ enum { SPARES_WANTED = 2, SPARES_MAX = 4, SEGMENTS_FLOOR = 4, SPARE_WHEN_USED = 
 
 /* --- store.c */
 void store_set_dirty(struct message *m); /* its index row is to be written */
+/* store_remove for a message that is in the index and not in memory. */
+void store_remove_row(struct store *s, uint64_t seq, uint32_t flags, bool spilled);
 
 /* --- keeper.c */
 void keeper_start(struct store *s);

@@ -153,7 +153,7 @@ static struct err *renew_running(struct store *s)
         pthread_mutex_lock(&s->log.lock);
         s->rebuild.end = s->log.durable;
         pthread_mutex_unlock(&s->log.lock);
-        s->first_new = atomic_load(&s->next_seq);
+        s->first_new = s->rebuild.below = atomic_load(&s->next_seq);
         s->rebuild.last = UINT64_MAX;
         s->rebuild.sweep = false;
         s->rebuild.damaged = false;

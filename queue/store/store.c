@@ -291,8 +291,8 @@ void store_remove(struct qmsg *pub)
     append_lazy(s, &r);
     if (pub->place.spilled)
         buf_add(&s->unlinks, &pub->seq, sizeof pub->seq);
-    /* While the index is being rebuilt, any old message may come to have a row. */
-    if (m->stage == STAGE_INDEXED || store_hides(s, pub->seq))
+    /* Out of the log the young ones have come to rows too. */
+    if (m->stage == STAGE_INDEXED || pub->seq < s->rebuild.below || store_hides(s, pub->seq))
         (void)umap_put(&s->dead, pub->seq, s);
     if (m->stage == STAGE_INDEXED)
         return;
@@ -304,6 +304,18 @@ void store_remove(struct qmsg *pub)
         m->stage = STAGE_NEW;
         qmsg_unref(pub);
     }
+}
+
+void store_remove_row(struct store *s, uint64_t seq, uint32_t flags, bool spilled)
+{
+    struct record r = {.type = RECORD_REMOVE, .seq = seq};
+    count_held(s, flags, 0);
+    atomic_fetch_sub_explicit(&s->alive, 1, memory_order_relaxed);
+    record_sum(&r);
+    append_lazy(s, &r);
+    if (spilled)
+        buf_add(&s->unlinks, &seq, sizeof seq);
+    (void)umap_put(&s->dead, seq, s);
 }
 
 struct err *store_sync(struct store *s)
