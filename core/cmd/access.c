@@ -360,9 +360,28 @@ static struct err *serve_here(struct access *a)
     return NULL;
 }
 
+struct err *access_channel(struct access *a)
+{
+    return a->queue && a->fd < 0 ? serve_here(a) : NULL;
+}
+
+struct err *access_end_of(struct access *a, enum wire_verb verb, uint64_t *count_out, struct str *text_out)
+{
+    struct rd r = rd_of(buf_str(&a->in));
+    return verb == WIRE_END ? end_of(&r, count_out, text_out)
+                            : err_new(ERR_PROTOCOL, 0, "malformed answer from the server");
+}
+
+struct err *access_end(struct access *a, uint64_t *count_out, struct str *text_out)
+{
+    enum wire_verb verb;
+    struct err *e = wire_recv(a->fd, &a->in, &verb);
+    return e ? e : access_end_of(a, verb, count_out, text_out);
+}
+
 struct err *access_submit(struct access *a, const struct submission *m, char *id_out)
 {
-    struct err *e = a->queue ? serve_here(a) : NULL;
+    struct err *e = access_channel(a);
     if (e)
         return e;
     wire_begin(&a->out, WIRE_SUBMIT);

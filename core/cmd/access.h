@@ -50,6 +50,12 @@ struct submission {
 /* id_out: QUEUE_ID_MAX. ERR_REFUSED with text = what the server said when it was rejected (ERR_LIMIT: 5xx kind). */
 struct err *access_submit(struct access *a, const struct submission *m, char *id_out) MUST_USE;
 
+/* From here on a->fd leads to whoever serves: the server, or, when it is down, a fiber of this process. */
+struct err *access_channel(struct access *a) MUST_USE;
+/* END, just received, or still to come: status, count and text; the outs may be NULL. Other frames are an error. */
+struct err *access_end_of(struct access *a, enum wire_verb verb, uint64_t *count_out, struct str *text_out) MUST_USE;
+struct err *access_end(struct access *a, uint64_t *count_out, struct str *text_out) MUST_USE;
+
 /* No server holds the queue's pid file. */
 bool access_is_down(const struct snapshot *s);
 /* postfix flush, postqueue -f, sendmail -q. Exit status. */

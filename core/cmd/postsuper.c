@@ -1,17 +1,19 @@
 /* postsuper(1): what only the superuser may do to the queue. */
+#include <getopt.h>
 #include <stdio.h>
 #include <unistd.h>
 
 #include "core/cmd/access.h"
 #include "core/cmd/cmd.h"
 #include "core/cmd/format.h"
+#include "core/cmd/import.h"
 #include "core/cmd/input.h"
 #include "core/cmd/tell.h"
 #include "io/base/mem.h"
 
 static const char usage[] =
     "[-c config_dir] [-d queue_id (delete)] [-e queue_id (expire)] [-f queue_id (expire and/or un-hold)] "
-    "[-h queue_id (hold)] [-H queue_id (un-hold)] [-p (purge temporary files)] [-r queue_id (requeue)] "
+    "[-h queue_id (hold)] [-H queue_id (un-hold)] [--import directory] [-p (purge temporary files)] [-r queue_id (requeue)] "
     "[-s (structure fix)] [-S (redundant structure fix)][-v (verbose)] [queue...]";
 
 static const char help[] =
@@ -22,6 +24,9 @@ static const char help[] =
     "  -r id   requeue it: through cleanup again, under a new id\n"
     "  -e id   expire it: back to the sender at the next attempt\n"
     "  -f id   expire it, and release it from hold\n"
+    "  --import DIR  queue what a Postfix queue directory holds (incoming, active, deferred, hold), each message\n"
+    "          once, with its times, reasons and hold state; DIR is only read, its Postfix must be stopped, and\n"
+    "          the same command may be given again\n"
     "  -p -s -S  accepted: this queue has no stray files to clean up\n"
     "\n"
     "An id may be ALL (upper case), or - to read ids from standard input, one a line. Queues (incoming, active,\n"
@@ -51,6 +56,7 @@ struct order {
 
 struct super {
     const struct snapshot *snapshot;
+    const char *import; /* a Postfix queue directory */
     struct order *orders;
     size_t order_count;
     enum queue_name queues[8];
@@ -176,6 +182,10 @@ static int carry_out(struct super *s, int argc, char **argv)
             s->asked[k] |= s->orders[i].option == actions[k].option ||
                            (s->orders[i].option == 'f' &&
                             (actions[k].option == 'e' || actions[k].option == 'H'));
+    if (s->import && (s->order_count > 0 || argc > 0))
+        return tell_fatal(1, "--import goes with no other act");
+    if (s->import)
+        return import_run(s->snapshot, s->import);
     if (s->order_count == 0) /* the structure of this queue is checked at each start */
         return 0;
     return access_run(s->snapshot, "postsuper", true, run, s);
@@ -183,6 +193,7 @@ static int carry_out(struct super *s, int argc, char **argv)
 
 int cmd_postsuper(int argc, char **argv)
 {
+    static const struct option words[] = {{"import", required_argument, NULL, 'I'}, {NULL, 0, NULL, 0}};
     const char *dash_c = NULL;
     bool bad = false;
     int opt;
@@ -190,9 +201,11 @@ int cmd_postsuper(int argc, char **argv)
     if (argc > 1 && strcmp(argv[1], "--help") == 0)
         return fputs(help, stdout), 0;
     struct super s = {.orders = mem_zalloc((size_t)argc * sizeof(struct order))};
-    while (!bad && (opt = getopt(argc, argv, "+c:d:e:f:h:H:pr:sSv")) > 0) {
+    while (!bad && (opt = getopt_long(argc, argv, "+c:d:e:f:h:H:pr:sSv", words, NULL)) > 0) {
         if (opt == 'c')
             dash_c = optarg;
+        else if (opt == 'I')
+            s.import = optarg;
         else if (strchr("defhHr", opt))
             s.orders[s.order_count++] = (struct order){(char)opt, optarg};
         else

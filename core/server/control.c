@@ -30,7 +30,7 @@ static const struct {
     {WIRE_LIST, control_list, false},     {WIRE_DO, control_do, true},
     {WIRE_FLUSH, control_flush, false},   {WIRE_FIND, control_find, true},
     {WIRE_SUBMIT, control_submit, false}, {WIRE_SMTPD, control_smtpd, false},
-    {WIRE_COUNTS, control_counts, false},
+    {WIRE_COUNTS, control_counts, false}, {WIRE_IMPORT, control_import, true},
 };
 
 static struct err *dispatch(struct caller *c)

@@ -23,6 +23,8 @@ struct err *control_find(struct caller *c, struct rd *body);
 struct err *control_counts(struct caller *c, struct rd *body);
 struct err *control_submit(struct caller *c, struct rd *body);
 struct err *control_smtpd(struct caller *c, struct rd *body); /* closes c->fd */
+/* The rest of the connection is the import of another queue. */
+struct err *control_import(struct caller *c, struct rd *body);
 /* postsuper -r: through cleanup again, under a new id. */
 struct err *control_requeue(struct queue *queue, const struct queue_select *what,
                             void (*each)(void *ctx, const char *id), void *ctx, uint64_t *count_out);

@@ -19,6 +19,12 @@ enum wire_verb {
     WIRE_COUNTS,   /* -> COUNTS, END */
     WIRE_LINE,     /* u8 whole, bytes: a piece of a content line (client) */
     WIRE_DONE,     /* end of content (client) */
+    /* an import, on a connection of its own: core/server/control_import.c */
+    WIRE_IMPORT = 16,   /* -> CONTENT ... (lines of the ledger, core/import/ledger.h), END(count = finished of an earlier one);
+                           then MAIL, CONTENT ..., DONE or CANCEL from the client -> END(text = queue id), again and again */
+    WIRE_IMPORT_MAIL,   /* i64 due_us, u8 warned, packed envelope */
+    WIRE_IMPORT_CANCEL, /* this message cannot be read to its end */
+    WIRE_IMPORT_CLOSE,  /* that was all -> END */
     /* answers */
     WIRE_ENTRY = 32, /* u64 seq, lstr id, u8 queue_name, u64 next_try_us, u8 forced_expire, packed envelope */
     WIRE_ID,         /* lstr id */

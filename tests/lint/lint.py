@@ -15,7 +15,7 @@ FLOORS = ["io/base", "io", "maps", "queue", "core"]
 CORE = [
     ["core/mail"],
     ["core/config"],
-    ["core/rewrite", "core/cleanup", "core/deliver"],                        # shelves
+    ["core/rewrite", "core/cleanup", "core/deliver", "core/import"],         # shelves
     ["core/smtpd", "core/smtp", "core/virtual", "core/error", "core/bounce"],  # rooms
     ["core/server"],
     ["core/cmd"],
