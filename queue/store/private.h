@@ -100,6 +100,7 @@ struct store {
     struct rebuild {
         uint64_t end, last; /* position, exclusive; epochs from `last` on may end in a torn write */
         uint64_t below;     /* what first_new was last: these may have rows though they are young */
+        bool settle;        /* and have not been brought up to date since */
         bool sweep;         /* content/ has not been looked through */
         bool damaged;       /* the index as it is: it is to be set aside */
         char why[160];

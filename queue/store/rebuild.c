@@ -113,7 +113,7 @@ struct err *index_renew(struct store *s, const char *why)
         index_close(s->index);
         s->index = fresh;
         s->covered = log_begin_pos(s);
-        s->proven = true;
+        s->proven = false;
         accounts_clear(s);
         index_trial_end(s);
     } else if (moved) {
@@ -156,6 +156,7 @@ static struct err *renew_running(struct store *s)
         s->first_new = s->rebuild.below = atomic_load(&s->next_seq);
         s->rebuild.last = UINT64_MAX;
         s->rebuild.sweep = false;
+        s->rebuild.settle = true;
         s->rebuild.damaged = false;
         s->rebuild.renewed_ns = clock_mono_ns();
     }
@@ -304,9 +305,14 @@ static struct err *mind(struct store *s)
         e = renew_running(s);
     if (e == NULL && s->first_new != 0 && !s->rebuild.damaged)
         e = rebuild(s);
-    if (e == NULL && s->first_new == 0 && !s->proven && !s->rebuild.damaged && !s->stopping)
-        e = scrub(s);
-    return e;
+    if (e != NULL || s->first_new != 0 || s->rebuild.damaged || s->stopping)
+        return e;
+    /* What is in memory and older than the new index goes into it before any segment is compacted. */
+    if (s->rebuild.settle) {
+        e = keeper_round(s, 0);
+        s->rebuild.settle = e != NULL;
+    }
+    return e == NULL && !s->proven ? scrub(s) : e;
 }
 
 static void minder(void *arg)

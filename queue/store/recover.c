@@ -103,11 +103,21 @@ static struct err *look_around(struct recovery *r)
     return e;
 }
 
+static bool named_right(const struct found *f)
+{
+    char name[SEGMENT_NAME_MAX];
+    segment_name(f->header.epoch, name);
+    return strcmp(name, f->name) == 0;
+}
+
+/* Of two of one epoch the one that is named after it comes first, and is believed. */
 static int by_epoch(const void *a, const void *b)
 {
-    uint64_t x = ((const struct found *)a)->header.epoch,
-             y = ((const struct found *)b)->header.epoch;
-    return x < y ? -1 : x > y;
+    const struct found *f = a, *g = b;
+    uint64_t x = f->header.epoch, y = g->header.epoch;
+    if (x != y)
+        return x < y ? -1 : 1;
+    return (int)named_right(g) - (int)named_right(f);
 }
 
 /* A damaged header block: the bytes behind it decide whether this is a segment of the epoch it is
@@ -133,10 +143,21 @@ static struct err *believe_name(struct recovery *r, struct found *f, bool *keep_
     return e;
 }
 
+static bool name_is_taken(const struct recovery *r, const char *name)
+{
+    size_t n;
+    const struct found *f = founds(r, &n);
+    for (size_t i = 0; i < n; i++) {
+        if (strcmp(f[i].name, name) == 0)
+            return true;
+    }
+    return false;
+}
+
 static struct err *know(struct recovery *r, const struct found *f)
 {
     struct store *s = r->store;
-    struct segment *g = MEM_NEW(struct segment);
+    struct segment *g = MEM_NEW(struct segment); /* zeros */
     struct err *e = NULL;
     list_init(&g->link);
     g->epoch = f->header.epoch;
@@ -145,8 +166,12 @@ static struct err *know(struct recovery *r, const struct found *f)
     struct batch_head head;
     g->has_data = f->named_only || batch_head_get(f->batch, g->epoch, s->secret, &head);
     segment_name(g->epoch, g->name);
-    /* The rename may have been lost. */
-    if (strcmp(g->name, f->name) != 0)
+    /* The rename may have been lost. Nothing is renamed over another file: any name will do that no
+     * new segment gets. */
+    bool renamed = !named_right(f);
+    while (renamed && name_is_taken(r, g->name) && strlen(g->name) + 1 < sizeof g->name)
+        g->name[strlen(g->name)] = 'x';
+    if (renamed)
         e = io_renameat(s->log_dir_fd, f->name, s->log_dir_fd, g->name);
     if (e != NULL) {
         mem_free(g);
@@ -172,14 +197,22 @@ static struct err *move_aside(struct recovery *r, const struct found *f)
     return e;
 }
 
+/* The index's, when a header block has it too; else the one that most of them have. */
 static void find_secret(struct recovery *r)
 {
     struct store *s = r->store;
-    size_t n;
+    size_t n, votes = 0;
     const struct found *f = founds(r, &n);
-    for (size_t i = 0; i < n && s->secret == 0; i++) {
-        if (!f[i].named_only)
+    for (size_t i = 0; i < n; i++) {
+        if (f[i].named_only)
+            continue;
+        if (f[i].header.secret == r->index_secret) {
+            s->secret = r->index_secret;
+            return;
+        }
+        if (votes == 0)
             s->secret = f[i].header.secret;
+        votes = f[i].header.secret == s->secret ? votes + 1 : votes - 1;
     }
     if (s->secret == 0)
         s->secret = r->index_secret;
@@ -266,7 +299,6 @@ static struct err *start_anew(struct recovery *r, const char *why)
 static struct err *begin_fresh(struct recovery *r)
 {
     struct store *s = r->store;
-    s->proven = true;
     s->covered = log_begin_pos(s);
     r->anew = !list_empty(&s->segments);
     if (r->anew)

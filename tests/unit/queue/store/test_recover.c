@@ -378,6 +378,145 @@ static void an_older_index_is_brought_up_to_date(void **state)
     assert_int_equal(seen.corrupt, 0);
 }
 
+/* --- nothing that could hold mail is deleted */
+
+static void refuse(void *arg)
+{
+    struct store_options o = world_options();
+    struct store *s = NULL;
+    struct err *e = store_open(&o, &s);
+    MUST(e != NULL && e->kind == ERR_REFUSED && strstr(e->text, "newer version") != NULL);
+    *(bool *)arg = true;
+}
+
+static void header_of(uint64_t epoch, uint64_t secret, uint32_t version, uint8_t block[BLOCK])
+{
+    struct segment_header h = {
+        .epoch = epoch, .size = 256 << 10, .next_seq = 1, .secret = secret};
+    segment_header_put(&h, block);
+    put_u32(block + 4, version);
+    put_u64(block + 56, hash_sum(block, 56, 0));
+}
+
+static void a_segment_of_a_newer_format_refuses_the_start(void **state)
+{
+    static uint8_t block[BLOCK];
+    bool refused = false;
+    (void)state;
+    start_again();
+    size_t files = count_files("log", "seg-");
+    header_of(places[0].epoch, 4711, SEGMENT_FORMAT + 1, block);
+    put_bytes(places[0].epoch, 0, block, BLOCK);
+    in_fiber(refuse, &refused);
+    assert_true(refused);
+    assert_int_equal(count_files("log", "seg-"), files);
+    assert_int_equal(count_files("corrupt", ""), 0);
+}
+
+static void copy_segment(uint64_t epoch, const char *to)
+{
+    char cmd[400], name[SEGMENT_NAME_MAX];
+    segment_name(epoch, name);
+    snprintf(cmd, sizeof cmd, "cp '%s/log/%s' '%s/log/%s'", world_dir, name, world_dir, to);
+    MUST(system(cmd) == 0);
+}
+
+static void segments_that_do_not_belong_here_are_moved_aside(void **state)
+{
+    static uint8_t block[BLOCK];
+    (void)state;
+    start_again();
+    copy_segment(places[0].epoch, "seg-00000000000000aa"); /* the same epoch twice */
+    copy_segment(places[0].epoch, "seg-00000000000000bb");
+    header_of(0xbb, 4711, SEGMENT_FORMAT, block); /* another queue's */
+    put_bytes(0xbb, 0, block, BLOCK);
+    copy_segment(places[0].epoch, "seg-00000000000000cc");
+    put_zeros(0xcc, 0, BLOCK); /* no header, and its records are of another epoch */
+    struct seen seen = open_and_look();
+    check_seen(&seen, 2);
+    assert_int_equal(count_files("corrupt", "seg-"), 3);
+    assert_int_equal(seen.corrupt, 3);
+}
+
+/* --- the last write of all */
+
+static void what_is_left_of_a_torn_write_is_kept(void **state)
+{
+    (void)state;
+    start_again();
+    flip(places[LAST + 1].epoch, places[LAST + 1].at + 200);
+    struct seen seen = open_and_look();
+    assert_int_equal(seen.corrupt, 0);
+    assert_false(seen.there[LAST + 1]);
+    assert_true(seen.there[LAST] && seen.there[LAST + 2]);
+    assert_int_equal(count_files("corrupt", "torn-"), 1);
+}
+
+static void stop_cleanly(void *arg)
+{
+    struct store_options o = world_options();
+    struct store *s = NULL;
+    OK(store_open(&o, &s));
+    struct qmsg *m = commit(s, 4000, 3000);
+    *(struct qmsg_place *)arg = m->place;
+    qmsg_unref(m);
+    OK(store_close(s));
+}
+
+static void count_corrupt(void *arg)
+{
+    struct store_options o = world_options();
+    struct store *s = NULL;
+    OK(store_open(&o, &s));
+    *(uint64_t *)arg = store_counts(s).corrupt;
+    OK(store_close(s));
+}
+
+static void after_a_clean_stop_damage_at_the_end_is_damage(void **state)
+{
+    struct qmsg_place place;
+    uint64_t corrupt = 0;
+    (void)state;
+    for (int what = 0; what < 3; what++) {
+        start_again();
+        in_fiber(stop_cleanly, &place);
+        if (what < 2)
+            flip(place.epoch, place.at + (what == 0 ? 500 : 3));
+        else
+            put_zeros(place.epoch, place.at - BATCH_HEAD, BLOCK);
+        drop_index();
+        in_fiber(count_corrupt, &corrupt);
+        assert_true(corrupt > 0);
+        assert_true(count_files("corrupt", "seg-") > 0);
+    }
+}
+
+static void large(void *arg)
+{
+    struct store_options o = world_options();
+    struct store *s = NULL;
+    OK(store_open(&o, &s));
+    struct qmsg *m = commit(s, 4000, 300000);
+    *(struct qmsg_place *)arg = m->place;
+    qmsg_unref(m);
+    OK(store_close(s));
+}
+
+static void large_content_of_a_damaged_record_is_kept(void **state)
+{
+    struct qmsg_place place;
+    uint64_t corrupt = 0;
+    (void)state;
+    start_again();
+    in_fiber(large, &place);
+    flip(place.epoch, place.at + RECORD_HEAD + 60);
+    drop_index();
+    in_fiber(count_corrupt, &corrupt);
+    assert_true(corrupt > 0);
+    assert_int_equal(count_files("content", ""), 0);
+    assert_int_equal(count_files("corrupt", "0000"), 1);
+}
+
 int main(int argc, char **argv)
 {
     OK(offload_start(2));
@@ -397,6 +536,11 @@ int main(int argc, char **argv)
         cmocka_unit_test(garbage_for_an_index_is_built_again),
         cmocka_unit_test(names_of_segments_do_not_matter),
         cmocka_unit_test(an_older_index_is_brought_up_to_date),
+        cmocka_unit_test(a_segment_of_a_newer_format_refuses_the_start),
+        cmocka_unit_test(segments_that_do_not_belong_here_are_moved_aside),
+        cmocka_unit_test(what_is_left_of_a_torn_write_is_kept),
+        cmocka_unit_test(after_a_clean_stop_damage_at_the_end_is_damage),
+        cmocka_unit_test(large_content_of_a_damaged_record_is_kept),
     };
     int failed = cmocka_run_group_tests(tests, fill_queue, drop_queue);
     offload_stop();
