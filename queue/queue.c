@@ -16,6 +16,7 @@ static void store_options_of(const struct queue_options *o, struct store_options
         .segment_bytes = o->segment_bytes,
         .memory_limit_bytes = o->memory_limit_bytes,
         .mark_delay_ms = o->mark_delay_ms,
+        .replay_at_once_bytes = o->replay_at_once_bytes,
     };
 }
 

@@ -23,6 +23,7 @@ struct queue_options {
     uint64_t segment_bytes;      /* queue_segment_size; 0 = 16 MiB; a multiple of 4 KiB */
     int64_t mark_delay_ms;       /* queue_mark_delay; 0 = 100 */
     uint64_t memory_limit_bytes; /* queue_memory_limit: content of fresh mail kept in memory; 0 = 256 MiB */
+    uint64_t replay_at_once_bytes; /* queue_replay_limit; 0 = 64 MiB */
     struct sched_options *sched; /* queue/sched/sched.h; copied */
 };
 

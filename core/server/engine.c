@@ -55,6 +55,7 @@ void engine_queue_options(const struct snapshot *s, struct queue_options *out,
         .inline_limit_bytes = (uint64_t)p->queue_inline_limit,
         .segment_bytes = (uint64_t)p->queue_segment_size,
         .mark_delay_ms = p->queue_mark_delay,
+        .replay_at_once_bytes = (uint64_t)p->queue_replay_limit,
         .memory_limit_bytes = (uint64_t)p->queue_memory_limit,
         .sched = sched_out,
     };
