@@ -140,6 +140,50 @@ struct err *envelope_unpack(struct str bytes, struct arena *a, struct envelope *
     return NULL;
 }
 
+/* --- looking */
+
+bool envelope_look(struct str bytes, struct envelope_view *out)
+{
+    struct rd r = rd_of(bytes);
+    if (rd_u8(&r) != VERSION)
+        return false;
+    (void)rd_u8(&r);
+    (void)rd_u16(&r);
+    (void)rd_u32(&r);
+    out->arrival_us = (int64_t)rd_u64(&r);
+    (void)rd_u64(&r);
+    (void)rd_u64(&r);
+    out->sender = rd_lstr(&r);
+    (void)rd_lstr(&r);
+    for (uint32_t n = rd_u32(&r); n > 0 && !r.bad; n--) {
+        (void)rd_lstr(&r);
+        (void)rd_lstr(&r);
+    }
+    out->left = rd_u32(&r);
+    out->at = r;
+    return !r.bad;
+}
+
+bool envelope_next_rcpt(struct envelope_view *v, enum rcpt_state *state_out,
+                        struct str *address_out)
+{
+    struct rd *r = &v->at;
+    if (v->left == 0)
+        return false;
+    v->left--;
+    (void)rd_u8(r);
+    unsigned state = rd_u8(r), parts = rd_u8(r);
+    *address_out = rd_lstr(r);
+    unsigned texts = (parts & PART_ORIGINAL ? 1U : 0U) + (parts & PART_ORCPT ? 1U : 0U) +
+                     (parts & PART_WHY ? 4U : 0U);
+    while (texts-- > 0)
+        (void)rd_lstr(r);
+    if (r->bad || state > RCPT_NOTIFIED)
+        return false;
+    *state_out = (enum rcpt_state)state;
+    return true;
+}
+
 /* --- copies */
 
 static struct str copy_str(struct arena *a, struct str s)

@@ -83,6 +83,18 @@ struct envelope {
 void envelope_pack(const struct envelope *e, struct buf *out);
 /* All memory from a. ERR_DAMAGED. */
 struct err *envelope_unpack(struct str bytes, struct arena *a, struct envelope **out) MUST_USE;
+/* A packed envelope looked at where it lies: nothing is copied, no memory taken. */
+struct envelope_view {
+    struct str sender;
+    int64_t arrival_us;
+    uint32_t left; /* recipients that envelope_next_rcpt has not given */
+    struct rd at;
+};
+/* False: damaged. */
+bool envelope_look(struct str bytes, struct envelope_view *out);
+/* False: no more, or damaged. */
+bool envelope_next_rcpt(struct envelope_view *v, enum rcpt_state *state_out,
+                        struct str *address_out);
 /* Deep copy. */
 struct envelope *envelope_copy(const struct envelope *e, struct arena *a);
 struct str envelope_attr(const struct envelope *e, const char *name); /* "" = absent */

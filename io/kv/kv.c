@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <lmdb.h>
 #include <stdatomic.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #include "io/base/check.h"
@@ -58,6 +59,11 @@ static enum err_kind kind_of(int rc)
         return ERR_LIMIT;
     case MDB_CORRUPTED:
     case MDB_PAGE_NOTFOUND:
+    case MDB_PANIC:
+    case MDB_BAD_TXN:
+    case MDB_BAD_DBI:
+    case MDB_PAGE_FULL:
+    case MDB_CURSOR_FULL:
     case MDB_INVALID:
     case MDB_VERSION_MISMATCH:
     case MDB_INCOMPATIBLE:
@@ -119,6 +125,27 @@ static void reserve(struct kv *kv, size_t bytes)
         (void)fallocate(fd, FALLOC_FL_KEEP_SIZE, st.st_size, (off_t)bytes);
 }
 
+/* A page that the file says it has and that lies behind its end is a fault of the memory map, which
+ * ends the process. With zeros in its place it is one that LMDB itself sees to be damaged. */
+static int complete(struct kv *kv)
+{
+    MDB_envinfo info = {0};
+    MDB_stat st = {0};
+    struct stat file;
+    int fd;
+    int rc = mdb_env_info(kv->env, &info);
+    if (rc == 0)
+        rc = mdb_env_stat(kv->env, &st);
+    if (rc == 0)
+        rc = mdb_env_get_fd(kv->env, &fd);
+    if (rc != 0)
+        return rc;
+    off_t bytes = (off_t)((info.me_last_pgno + 1) * st.ms_psize);
+    if (fstat(fd, &file) != 0 || (file.st_size < bytes && ftruncate(fd, bytes) != 0))
+        return errno;
+    return 0;
+}
+
 static int env_open(struct kv *kv, const char *path, const struct kv_options *o)
 {
     mode_t mode = o->mode ? o->mode : 0600;
@@ -134,6 +161,8 @@ static int env_open(struct kv *kv, const char *path, const struct kv_options *o)
         rc = errno;
     if (rc == 0)
         rc = mdb_env_open(kv->env, path, env_flags(o), mode);
+    if (rc == 0 && !o->read_only)
+        rc = complete(kv);
     if (rc == 0 && o->spare_bytes && !o->read_only)
         reserve(kv, o->spare_bytes);
     return rc;
@@ -192,6 +221,24 @@ struct err *kv_sync(struct kv *kv)
 {
     int rc = mdb_env_sync(kv->env, 1);
     return rc ? failed(kv, "sync", rc) : NULL;
+}
+
+void kv_forget(struct kv *kv)
+{
+    MDB_envinfo info = {0};
+    MDB_stat st = {0};
+    if (mdb_env_info(kv->env, &info) == 0 && mdb_env_stat(kv->env, &st) == 0 &&
+        info.me_mapaddr != NULL)
+        (void)madvise(info.me_mapaddr, (info.me_last_pgno + 1) * st.ms_psize, MADV_DONTNEED);
+}
+
+uint64_t kv_bytes(struct kv *kv)
+{
+    MDB_envinfo info = {0};
+    MDB_stat st = {0};
+    if (mdb_env_info(kv->env, &info) != 0 || mdb_env_stat(kv->env, &st) != 0)
+        return 0;
+    return (uint64_t)(info.me_last_pgno + 1) * st.ms_psize;
 }
 
 struct err *kv_path_id(const char *path, uint64_t *dev_out, uint64_t *ino_out, int64_t *mtime_ns_out)

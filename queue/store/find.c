@@ -1,6 +1,11 @@
-/* Finding messages: by number, by due time, one after the other. What the index says is a little
- * behind; what was removed since is in `dead`, what changed since is in memory. */
+/* Finding messages: by number, by due time, by what they have in common, one after the other. What
+ * the index says is a little behind; what was removed since is in `dead`, what changed since is in
+ * memory. */
+#include <stdlib.h>
+
 #include "queue/store/private.h"
+
+enum { BACKLOG_MAX = 20000 };
 
 static struct err *from_row(struct store *s, const struct index_row *row, struct arena *a,
                             struct qmsg **out)
@@ -48,36 +53,136 @@ struct err *store_due(struct store *s, struct store_due after, int64_t until_us,
     return index_trouble(s, index_due(s->index, after, until_us, out, max, count_out));
 }
 
-static struct err *show_row(const struct index_row *row, struct arena *a, struct store_row *out)
+/* --- listing: the index, and what is newer than it, from memory. No round of the keeper is waited
+ * for, which may take a second under load. */
+
+/* Not by copying: a worker may be filling in the answers of hooks.resolve right now. */
+static struct err *show_message(const struct message *m, struct arena *a, struct store_row *out)
 {
-    out->seq = row->seq;
-    out->flags = row->flags;
-    out->due_us = row->due_us;
-    return envelope_unpack(row->envelope, a, &out->env);
+    struct buf packed = {0};
+    envelope_pack(m->pub.env, &packed);
+    *out = (struct store_row){.seq = m->pub.seq, .flags = m->flags, .due_us = m->due_us};
+    struct err *e = envelope_unpack(buf_str(&packed), a, &out->env);
+    buf_fini(&packed);
+    return e;
+}
+
+static struct err *show_row(struct store *s, const struct index_row *row, struct arena *a,
+                            struct store_row *out)
+{
+    struct qmsg *pub = store_get_cached(s, row->seq);
+    struct err *e;
+    if (pub != NULL && message_of(pub)->dirty) {
+        e = show_message(message_of(pub), a, out);
+    } else {
+        *out = (struct store_row){.seq = row->seq, .flags = row->flags, .due_us = row->due_us};
+        e = envelope_unpack(row->envelope, a, &out->env);
+    }
+    qmsg_unref(pub);
+    return e;
+}
+
+static int by_seq(const void *a, const void *b)
+{
+    uint64_t left = *(const uint64_t *)a, right = *(const uint64_t *)b;
+    return (left > right) - (left < right);
+}
+
+/* Messages that have no row, and are safe: seqs behind `after`, up to `to`. */
+static void rowless(struct store *s, uint64_t after, uint64_t to, struct buf *seqs)
+{
+    struct log *l = &s->log;
+    size_t at = 0;
+    uint64_t seq;
+    void *value;
+    pthread_mutex_lock(&l->lock);
+    LIST_EACH(&l->young, node)
+    {
+        const struct message *m = CONTAINER(node, struct message, link);
+        seq = m->pub.seq;
+        if (m->batch_pos != 0 && m->batch_pos < l->durable && seq > after && seq <= to)
+            buf_add(seqs, &seq, sizeof seq);
+    }
+    pthread_mutex_unlock(&l->lock);
+    if (s->round.count <= 0) { /* some are on their way to the index */
+        pthread_mutex_lock(&s->lock);
+        while (umap_next(&s->messages, &at, &seq, &value)) {
+            const struct message *m = value;
+            if (m->stage == STAGE_ROUND && !m->dead && seq > after && seq <= to)
+                buf_add(seqs, &seq, sizeof seq);
+        }
+        pthread_mutex_unlock(&s->lock);
+    }
+    if (seqs->len > 0)
+        qsort(seqs->ptr, seqs->len / sizeof seq, sizeof seq, by_seq);
+}
+
+struct slice {
+    struct store *store;
+    struct arena *arena;
+    struct store_row *list;
+    size_t max, shown;
+};
+
+static struct err *show_young(struct slice *l, uint64_t seq)
+{
+    struct qmsg *m = store_get_cached(l->store, seq);
+    if (m == NULL)
+        return NULL;
+    struct err *e = show_message(message_of(m), l->arena, &l->list[l->shown++]);
+    qmsg_unref(m);
+    return e;
+}
+
+/* Both are in order. */
+static struct err *merge(struct slice *l, const struct index_row *rows, size_t n,
+                         const struct buf *young)
+{
+    struct err *e = NULL;
+    size_t i = 0, at = 0;
+    while (e == NULL && l->shown < l->max && (i < n || at < young->len)) {
+        uint64_t seq = UINT64_MAX;
+        if (at < young->len)
+            memcpy(&seq, young->ptr + at, sizeof seq);
+        if (i == n || seq < rows[i].seq) {
+            at += sizeof seq;
+            e = show_young(l, seq);
+            continue;
+        }
+        if (seq == rows[i].seq) /* a round that failed at its end has put it in all the same */
+            at += sizeof seq;
+        if (umap_get(&l->store->dead, rows[i].seq) == NULL)
+            e = show_row(l->store, &rows[i], l->arena, &l->list[l->shown++]);
+        i++;
+    }
+    return e;
 }
 
 struct err *store_list(struct store *s, uint64_t after_seq, size_t max, struct arena *a,
                        struct store_row **out, size_t *count_out)
 {
-    size_t n = 1, shown = 0;
+    struct slice l = {.store = s, .arena = a, .max = max};
+    struct buf young = {0};
+    size_t n = max;
     struct err *e = store_wait_ready(s);
-    if (e == NULL && after_seq == 0)
-        e = keeper_round(s, 0);
     struct index_row *rows = arena_alloc(a, max * sizeof *rows);
-    struct store_row *list = arena_zalloc(a, max * sizeof *list);
+    l.list = arena_zalloc(a, max * sizeof *l.list);
     /* None at all means the end, so a slice of removed ones only is not given out. */
-    while (e == NULL && shown == 0 && n > 0) {
+    while (e == NULL && l.shown == 0 && n == max) {
         e = index_walk(s->index, after_seq, a, rows, max, &n);
-        for (size_t i = 0; e == NULL && i < n; i++) {
-            after_seq = rows[i].seq;
-            if (umap_get(&s->dead, after_seq) == NULL)
-                e = show_row(&rows[i], a, &list[shown++]);
-        }
+        if (e != NULL)
+            break;
+        buf_reset(&young);
+        rowless(s, after_seq, n == max ? rows[n - 1].seq : UINT64_MAX, &young);
+        if (n > 0)
+            after_seq = rows[n - 1].seq;
+        e = merge(&l, rows, n, &young);
     }
+    buf_fini(&young);
     if (e != NULL)
         return index_trouble(s, e);
-    *out = list;
-    *count_out = shown;
+    *out = l.list;
+    *count_out = l.shown;
     return NULL;
 }
 
@@ -98,4 +203,66 @@ struct err *store_show(struct store *s, uint64_t seq, struct arena *a, struct st
     }
     *out = row;
     return NULL;
+}
+
+/* --- bulk */
+
+/* A list is at the most so long. */
+static bool at_most(const struct list *head, size_t max)
+{
+    const struct list *node = head->next;
+    for (; node != head && max > 0; max--)
+        node = node->next;
+    return node == head;
+}
+
+struct err *store_query(struct store *s, struct store_query *q, struct store_pick *out, size_t max,
+                        size_t *count_out)
+{
+    struct err *e = store_wait_ready(s);
+    if (e == NULL && q->until == 0) {
+        q->until = atomic_load(&s->next_seq);
+        e = keeper_round(s, 0);
+    }
+    if (e == NULL)
+        e = index_query(s->index, q, out, max, count_out);
+    return index_trouble(s, e);
+}
+
+bool store_remove_pick(struct store *s, const struct store_pick *p)
+{
+    struct qmsg *m = store_get_cached(s, p->seq);
+    qmsg_unref(m);
+    if (m != NULL || umap_get(&s->dead, p->seq) != NULL)
+        return false;
+    store_remove_row(s, p->seq, p->flags, p->spilled);
+    return true;
+}
+
+struct err *store_catch_up(struct store *s)
+{
+    if (s->dead.count <= BACKLOG_MAX && at_most(&s->dirty, BACKLOG_MAX))
+        return NULL;
+    return keeper_round(s, s->index_delay_ms);
+}
+
+void store_note_destinations(struct qmsg *pub)
+{
+    struct message *m = message_of(pub);
+    const struct envelope *env = pub->env;
+    const struct rcpt *last = NULL;
+    struct buf dests = {0};
+    for (size_t i = 0; i < env->rcpt_count; i++) {
+        const struct rcpt *r = &env->rcpts[i];
+        if ((r->state != RCPT_TODO && r->state != RCPT_DEFERRED) || r->transport == NULL ||
+            r->nexthop == NULL ||
+            (last != NULL && strcmp(last->nexthop, r->nexthop) == 0 &&
+             strcmp(last->transport, r->transport) == 0))
+            continue;
+        index_dest_add(m->store->secret, str_of(r->transport), str_of(r->nexthop), &dests);
+        last = r;
+    }
+    if (!str_eq(buf_str(&dests), m->dests))
+        m->dests = arena_str(pub->arena, buf_str(&dests));
+    buf_fini(&dests);
 }

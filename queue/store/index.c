@@ -1,37 +1,28 @@
 #include "queue/store/index.h"
 
+#include <stdlib.h>
+
 #include "io/base/check.h"
 #include "io/base/mem.h"
 #include "io/base/metric.h"
-#include "queue/store/private.h"
+#include "queue/store/index_private.h"
 
 #define SPARE_BYTES (8u << 20)
+/* Pages of the map that were looked at count as our memory. */
+#define LOOKED_MAX ((size_t)48 << 20)
 
-enum { FORMAT = 1, ROW_FIXED = 32, DUE_KEY = 16 };
+enum { FORMAT = 2, ROW_FIXED = 40, ROW_SUM = 32, DUE_KEY = 16, PAGE = 4096 };
+enum { ROW_SPILLED = 1, ROW_DEFERRED = 2 };
 
 struct delta {
     uint64_t epoch;
     int64_t bytes;
 };
 
-struct index {
-    struct store *store;
-    struct kv *kv;
-    kv_table msg, due, live, meta;
-    struct kv_txn *txn;
-    struct buf row;   /* being packed */
-    struct buf delta; /* of struct delta: what this transaction changes in `live` */
-};
-
 static const char *meta_name(enum index_meta what)
 {
-    static const char *const names[] = {"secret", "covered", "next_seq"};
+    static const char *const names[] = {"secret", "covered", "next_seq", "stale"};
     return names[what];
-}
-
-static struct str key_of(const uint64_t *n)
-{
-    return str_make((const char *)n, sizeof *n);
 }
 
 static bool due_listed(uint32_t flags)
@@ -43,98 +34,144 @@ static bool due_listed(uint32_t flags)
 static void due_key(int64_t due_us, uint64_t seq, uint8_t out[DUE_KEY])
 {
     uint64_t due = due_us > 0 ? (uint64_t)due_us : 0;
-    for (int i = 0; i < 8; i++) {
-        out[i] = (uint8_t)(due >> (56 - 8 * i));
-        out[8 + i] = (uint8_t)(seq >> (56 - 8 * i));
-    }
+    put_be64(out, due);
+    put_be64(out + 8, seq);
 }
 
 static void due_unkey(const uint8_t *key, struct store_due *out)
 {
-    uint64_t due = 0, seq = 0;
-    for (int i = 0; i < 8; i++) {
-        due = due << 8 | key[i];
-        seq = seq << 8 | key[8 + i];
-    }
-    *out = (struct store_due){.due_us = (int64_t)due, .seq = seq};
+    *out = (struct store_due){.due_us = (int64_t)get_be64(key), .seq = get_be64(key + 8)};
+}
+
+void index_looked(struct index *x, size_t bytes)
+{
+    x->looked += bytes;
+    if (x->looked < LOOKED_MAX)
+        return;
+    x->looked = 0;
+    kv_forget(x->kv);
 }
 
 /* --- rows */
 
-static void row_pack(const struct index_row *row, struct buf *out)
+static bool some_deferred(struct str envelope)
 {
+    struct envelope_view v;
+    enum rcpt_state state;
+    struct str address;
+    if (!envelope_look(envelope, &v))
+        return false;
+    while (envelope_next_rcpt(&v, &state, &address)) {
+        if (state == RCPT_DEFERRED)
+            return true;
+    }
+    return false;
+}
+
+/* value: a whole row, or what stands where one should be. */
+static uint64_t row_sum(const struct index *x, uint64_t seq, struct str value)
+{
+    uint64_t sum = hash_sum(&seq, sizeof seq, x->store->secret);
+    sum = hash_sum(value.ptr, ROW_SUM, sum);
+    return hash_sum(value.ptr + ROW_FIXED, value.len - ROW_FIXED, sum);
+}
+
+static void row_pack(const struct index *x, const struct index_row *row, struct buf *out)
+{
+    uint8_t sum[8];
     buf_reset(out);
     buf_add_u8(out, FORMAT);
-    buf_add_u8(out, row->place.spilled);
-    buf_add_u16(out, 0);
+    buf_add_u8(out, (uint8_t)((row->place.spilled ? ROW_SPILLED : 0) |
+                              (some_deferred(row->envelope) ? ROW_DEFERRED : 0)));
+    buf_add_u16(out, (uint16_t)row->dests.len);
     buf_add_u32(out, row->flags);
     buf_add_u64(out, (uint64_t)row->due_us);
     buf_add_u64(out, row->place.epoch);
     buf_add_u32(out, row->place.at);
     buf_add_u32(out, row->place.length);
+    buf_add_u64(out, 0);
+    buf_add_str(out, row->dests);
     buf_add_str(out, row->envelope);
+    put_u64(sum, row_sum(x, row->seq, buf_str(out)));
+    memcpy(out->ptr + ROW_SUM, sum, sizeof sum);
 }
 
-static struct err *row_unpack(uint64_t seq, struct str value, struct index_row *out)
+struct err *row_unpack(const struct index *x, uint64_t seq, struct str value, struct index_row *out)
 {
     struct rd r = rd_of(value);
-    if (rd_u8(&r) != FORMAT || value.len < ROW_FIXED)
+    if (value.len < ROW_FIXED || rd_u8(&r) != FORMAT ||
+        get_u64((const uint8_t *)value.ptr + ROW_SUM) != row_sum(x, seq, value))
         return err_new(ERR_DAMAGED, 0, "index row of message %llx", (unsigned long long)seq);
     *out = (struct index_row){.seq = seq};
-    out->place.spilled = rd_u8(&r) != 0;
-    (void)rd_u16(&r);
+    unsigned bits = rd_u8(&r);
+    out->place.spilled = bits & ROW_SPILLED;
+    out->deferred = bits & ROW_DEFERRED;
+    size_t dests = rd_u16(&r);
     out->flags = rd_u32(&r);
     out->due_us = (int64_t)rd_u64(&r);
     out->place.epoch = rd_u64(&r);
     out->place.at = rd_u32(&r);
     out->place.length = rd_u32(&r);
-    out->envelope = str_from(value, ROW_FIXED);
+    out->dests = str_head(str_from(value, ROW_FIXED), dests);
+    out->envelope = str_from(value, ROW_FIXED + dests);
     return NULL;
 }
 
 /* --- opening */
 
-static struct err *open_tables(struct index *x, bool *fresh_out)
+/* The tables differ from format to format: of another one's file none is opened. */
+static struct err *check_format(struct index *x, struct kv_txn *t, bool create)
 {
-    struct kv_txn *t;
-    struct err *e = kv_begin(x->kv, true, &t);
-    if (e != NULL)
-        return e;
-    e = kv_table_open(t, "msg", true, true, &x->msg);
-    if (e == NULL)
-        e = kv_table_open(t, "due", true, false, &x->due);
-    if (e == NULL)
-        e = kv_table_open(t, "live", true, true, &x->live);
-    if (e == NULL)
-        e = kv_table_open(t, "meta", true, false, &x->meta);
     struct str value;
     bool found = false;
+    uint8_t format[8];
+    struct err *e = kv_table_open(t, "meta", create, false, &x->meta);
     if (e == NULL)
         e = kv_get(t, x->meta, STR("format"), &value, &found);
-    *fresh_out = !found;
-    if (e == NULL && found && (value.len != 8 || get_u64((const uint8_t *)value.ptr) != FORMAT))
-        e = err_new(ERR_DAMAGED, 0, "the index has an unknown format");
-    if (e == NULL && !found) {
-        uint8_t format[8];
-        put_u64(format, FORMAT);
-        e = kv_put(t, x->meta, STR("format"), str_make((const char *)format, 8));
-    }
+    if (e != NULL)
+        return e;
+    if (found && (value.len != 8 || get_u64((const uint8_t *)value.ptr) != FORMAT))
+        return err_new(ERR_DAMAGED, 0, "the index has another format");
+    put_u64(format, FORMAT);
+    return found || !create ? NULL
+                            : kv_put(t, x->meta, STR("format"), str_make((const char *)format, 8));
+}
+
+static struct err *open_tables(struct index *x, bool create)
+{
+    const struct {
+        const char *name;
+        bool integer_keys;
+        kv_table *table;
+    } tables[] = {{"msg", true, &x->msg},      {"due", false, &x->due},
+                  {"held", true, &x->held},    {"live", true, &x->live},
+                  {"label", false, &x->label}, {"fresh", true, &x->fresh}};
+    struct kv_txn *t;
+    struct err *e = kv_begin(x->kv, create, &t);
+    if (e != NULL)
+        return e;
+    e = check_format(x, t, create);
+    for (size_t i = 0; e == NULL && i < sizeof tables / sizeof *tables; i++)
+        e = kv_table_open(t, tables[i].name, create, tables[i].integer_keys, tables[i].table);
     if (e == NULL)
         return kv_commit(t);
     kv_abort(t);
-    return e;
+    return e->kind == ERR_NOTFOUND ? err_new(ERR_DAMAGED, 0, "the index lacks a table") : e;
 }
 
-struct err *index_open(struct store *s, const char *path, struct index **out)
+static struct err *open_index(struct store *s, const char *path, const struct kv_options *options,
+                              struct index **out)
 {
-    /* A start on a full disk must be able to write down what it found. */
-    struct kv_options options = {.tables_max = 4, .spare_bytes = SPARE_BYTES};
     struct index *x = MEM_NEW(struct index);
-    bool fresh;
+    uint64_t stale = 0;
     x->store = s;
-    struct err *e = kv_open(path, &options, &x->kv);
+    index_label_limits(x, 0, 0);
+    struct err *e = kv_open(path, options, &x->kv);
     if (e == NULL)
-        e = open_tables(x, &fresh);
+        e = open_tables(x, !options->read_only);
+    if (e == NULL)
+        e = index_meta(x, INDEX_STALE, &stale);
+    x->stale = x->stale_stored = (int64_t)stale;
     if (e != NULL) {
         index_close(x);
         return e;
@@ -143,13 +180,27 @@ struct err *index_open(struct store *s, const char *path, struct index **out)
     return NULL;
 }
 
+struct err *index_open(struct store *s, const char *path, struct index **out)
+{
+    /* A start on a full disk must be able to write down what it found. */
+    return open_index(s, path, &(struct kv_options){.tables_max = 7, .spare_bytes = SPARE_BYTES},
+                      out);
+}
+
+struct err *index_open_read(struct store *s, const char *path, struct index **out)
+{
+    return open_index(s, path, &(struct kv_options){.tables_max = 7, .read_only = true}, out);
+}
+
 void index_close(struct index *x)
 {
     if (x == NULL)
         return;
     index_abort(x);
     kv_close(x->kv);
+    label_fini(x);
     buf_fini(&x->row);
+    buf_fini(&x->dests);
     buf_fini(&x->delta);
     mem_free(x);
 }
@@ -167,14 +218,34 @@ static void delta_add(struct index *x, uint64_t epoch, int64_t bytes)
 {
     struct delta *d = (struct delta *)(void *)x->delta.ptr;
     size_t n = x->delta.len / sizeof *d;
-    for (size_t i = n; i-- > 0;) {
-        if (d[i].epoch == epoch) {
-            d[i].bytes += bytes;
-            return;
-        }
+    if (n > 0 && d[n - 1].epoch == epoch) {
+        d[n - 1].bytes += bytes;
+        return;
     }
     struct delta fresh = {epoch, bytes};
     buf_add(&x->delta, &fresh, sizeof fresh);
+}
+
+static int by_epoch(const void *a, const void *b)
+{
+    uint64_t left = ((const struct delta *)a)->epoch, right = ((const struct delta *)b)->epoch;
+    return (left > right) - (left < right);
+}
+
+/* One for each epoch. */
+static size_t delta_sum(struct index *x)
+{
+    struct delta *d = (struct delta *)(void *)x->delta.ptr;
+    size_t n = x->delta.len / sizeof *d, to = 0;
+    if (n > 1)
+        qsort(d, n, sizeof *d, by_epoch);
+    for (size_t i = 1; i < n; i++) {
+        if (d[i].epoch == d[to].epoch)
+            d[to].bytes += d[i].bytes;
+        else
+            d[++to] = d[i];
+    }
+    return n == 0 ? 0 : to + 1;
 }
 
 static struct err *drop_due(struct index *x, const struct index_row *row)
@@ -182,49 +253,87 @@ static struct err *drop_due(struct index *x, const struct index_row *row)
     uint8_t key[DUE_KEY];
     bool found;
     if (!due_listed(row->flags))
-        return NULL;
+        return kv_del(x->txn, x->held, key_of(&row->seq), &found);
     due_key(row->due_us, row->seq, key);
     return kv_del(x->txn, x->due, str_make((const char *)key, DUE_KEY), &found);
 }
 
-/* What is there now, and take its share out of `due` and `live`. */
-static struct err *retire(struct index *x, uint64_t seq, bool *found_out)
+static struct err *put_due(struct index *x, const struct index_row *row)
+{
+    uint8_t key[DUE_KEY];
+    if (!due_listed(row->flags))
+        return kv_put(x->txn, x->held, key_of(&row->seq), STR(""));
+    due_key(row->due_us, row->seq, key);
+    return kv_put(x->txn, x->due, str_make((const char *)key, DUE_KEY), STR(""));
+}
+
+static struct err *row_of(struct index *x, uint64_t seq, struct index_row *out, bool *found_out)
 {
     struct str value;
-    struct index_row old;
     struct err *e = kv_get(x->txn, x->msg, key_of(&seq), &value, found_out);
     if (e != NULL || !*found_out)
         return e;
-    e = row_unpack(seq, value, &old);
-    if (e != NULL)
-        return e;
-    delta_add(x, old.place.epoch, -(int64_t)old.place.length);
-    return drop_due(x, &old);
+    index_looked(x, PAGE);
+    return row_unpack(x, seq, value, out);
+}
+
+/* Destinations that the row did not have before. */
+static bool dests_are_new(struct str old, struct str dests)
+{
+    for (size_t i = 0; i < dests.len; i += DEST_BYTES) {
+        bool known = false;
+        for (size_t k = 0; !known && k < old.len; k += DEST_BYTES)
+            known = memcmp(dests.ptr + i, old.ptr + k, DEST_BYTES) == 0;
+        if (!known)
+            return true;
+    }
+    return false;
 }
 
 struct err *index_put(struct index *x, const struct index_row *row)
 {
-    bool found;
+    bool found = false;
+    struct index_row old = {0}, fresh = *row;
     CHECK(row->place.epoch != 0);
-    struct err *e = retire(x, row->seq, &found);
+    struct err *e = row_of(x, row->seq, &old, &found);
     if (e != NULL)
         return e;
-    row_pack(row, &x->row);
-    e = kv_put(x->txn, x->msg, key_of(&row->seq), buf_str(&x->row));
-    if (e == NULL && due_listed(row->flags)) {
-        uint8_t key[DUE_KEY];
-        due_key(row->due_us, row->seq, key);
-        e = kv_put(x->txn, x->due, str_make((const char *)key, DUE_KEY), STR(""));
+    buf_reset(&x->dests);
+    if (found)
+        buf_add_str(&x->dests, old.dests); /* the page may change under it now */
+    if (row->dests.len == 0)
+        fresh.dests = buf_str(&x->dests);
+    bool relabel = !found || dests_are_new(buf_str(&x->dests), row->dests);
+    bool moved =
+        !found || old.due_us != row->due_us || due_listed(old.flags) != due_listed(row->flags);
+    if (found) {
+        delta_add(x, old.place.epoch, -(int64_t)old.place.length);
+        if (moved)
+            e = drop_due(x, &old);
     }
+    row_pack(x, &fresh, &x->row);
+    if (e == NULL)
+        e = kv_put(x->txn, x->msg, key_of(&row->seq), buf_str(&x->row));
+    if (e == NULL && moved)
+        e = put_due(x, row);
+    if (e == NULL && relabel)
+        e = label_renew(x, &fresh);
     delta_add(x, row->place.epoch, row->place.length);
     return e;
 }
 
 struct err *index_del(struct index *x, uint64_t seq)
 {
-    bool found;
-    struct err *e = retire(x, seq, &found);
-    if (e == NULL && found)
+    bool found = false;
+    struct index_row old;
+    struct err *e = row_of(x, seq, &old, &found);
+    if (e != NULL || !found)
+        return e;
+    delta_add(x, old.place.epoch, -(int64_t)old.place.length);
+    e = label_drop(x, &old);
+    if (e == NULL)
+        e = drop_due(x, &old);
+    if (e == NULL)
         e = kv_del(x->txn, x->msg, key_of(&seq), &found);
     return e;
 }
@@ -257,8 +366,10 @@ static struct err *put_live(struct index *x, const struct delta *d)
 struct err *index_commit(struct index *x)
 {
     const struct delta *d = (const struct delta *)(const void *)x->delta.ptr;
-    size_t n = x->delta.len / sizeof *d;
+    size_t n = delta_sum(x);
     struct err *e = NULL;
+    if (x->stale != x->stale_stored)
+        e = index_set(x, INDEX_STALE, (uint64_t)x->stale);
     for (size_t i = 0; e == NULL && i < n; i++)
         e = put_live(x, &d[i]);
     if (e != NULL) {
@@ -269,6 +380,7 @@ struct err *index_commit(struct index *x)
     x->txn = NULL;
     if (e != NULL)
         return e;
+    x->stale_stored = x->stale;
     metric_add(METRIC_queue_index_commits, 1);
     for (size_t i = 0; i < n; i++)
         space_rows_add(x->store, d[i].epoch, d[i].bytes);
@@ -279,6 +391,7 @@ void index_abort(struct index *x)
 {
     kv_abort(x->txn);
     x->txn = NULL;
+    x->stale = x->stale_stored;
 }
 
 /* --- looking */
@@ -309,9 +422,12 @@ struct err *index_get(struct index *x, uint64_t seq, struct arena *a, struct ind
         return e;
     e = kv_get(t, x->msg, key_of(&seq), &value, &found);
     if (e == NULL && found)
-        e = row_unpack(seq, value, out);
-    if (e == NULL && found)
+        e = row_unpack(x, seq, value, out);
+    if (e == NULL && found) {
         out->envelope = a != NULL ? arena_str(a, out->envelope) : STR("");
+        out->dests = a != NULL ? arena_str(a, out->dests) : STR("");
+    }
+    index_looked(x, PAGE);
     kv_abort(t);
     if (e == NULL)
         *found_out = found;
@@ -339,7 +455,9 @@ struct err *index_due(struct index *x, struct store_due after, int64_t until_us,
         struct str key, value;
         struct store_due d;
         e = kv_cursor_next(c, &key, &value, &found);
-        if (e != NULL || !found || key.len != DUE_KEY)
+        if (e == NULL && found && key.len != DUE_KEY)
+            e = err_new(ERR_DAMAGED, 0, "index table `due`");
+        if (e != NULL || !found)
             break;
         due_unkey((const uint8_t *)key.ptr, &d);
         if (d.due_us > until_us)
@@ -354,8 +472,8 @@ struct err *index_due(struct index *x, struct store_due after, int64_t until_us,
     return e;
 }
 
-static struct err *walk(struct kv_cursor *c, struct arena *a, struct index_row *out, size_t max,
-                        size_t *n)
+static struct err *walk(struct index *x, struct kv_cursor *c, struct arena *a,
+                        struct index_row *out, size_t max, size_t *n)
 {
     bool found = true;
     while (*n < max) {
@@ -364,12 +482,15 @@ static struct err *walk(struct kv_cursor *c, struct arena *a, struct index_row *
         struct err *e = kv_cursor_next(c, &key, &value, &found);
         if (e != NULL || !found)
             return e;
-        CHECK(key.len == sizeof seq);
+        if (key.len != sizeof seq)
+            return err_new(ERR_DAMAGED, 0, "index table `msg`");
         memcpy(&seq, key.ptr, sizeof seq);
-        e = row_unpack(seq, value, &out[*n]);
+        e = row_unpack(x, seq, value, &out[*n]);
         if (e != NULL)
             return e;
+        index_looked(x, value.len + value.len / 4);
         out[*n].envelope = arena_str(a, out[*n].envelope);
+        out[*n].dests = arena_str(a, out[*n].dests);
         ++*n;
     }
     return NULL;
@@ -387,7 +508,7 @@ struct err *index_walk(struct index *x, uint64_t after_seq, struct arena *a, str
         return e;
     e = kv_cursor_open(t, x->msg, key_of(&from), &c);
     if (e == NULL) {
-        e = walk(c, a, out, max, &n);
+        e = walk(x, c, a, out, max, &n);
         kv_cursor_close(c);
     }
     kv_abort(t);
@@ -399,16 +520,13 @@ struct err *index_walk(struct index *x, uint64_t after_seq, struct arena *a, str
 struct err *index_count(struct index *x, uint64_t *out, uint64_t *held_out)
 {
     struct kv_txn *t;
-    uint64_t due = 0;
     struct err *e = kv_begin(x->kv, false, &t);
     if (e != NULL)
         return e;
     e = kv_count(t, x->msg, out);
     if (e == NULL)
-        e = kv_count(t, x->due, &due);
+        e = kv_count(t, x->held, held_out);
     kv_abort(t);
-    if (e == NULL)
-        *held_out = *out - due;
     return e;
 }
 

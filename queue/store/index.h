@@ -3,12 +3,28 @@
  * yield.
  *
  * Tables (numbers in values little-endian; keys as said)
- *   msg   seq (host order integer) -> row: u8 version 1, u8 spilled, u16 0, u32 flags, i64 due_us,
- *         u64 epoch, u32 offset, u32 length of the record, packed envelope
- *   due   due_us, seq (both big-endian, so that LMDB's order is ours) -> nothing; what is on hold
- *         is not in it
- *   live  epoch (host order integer) -> u64 bytes of records that rows point to
- *   meta  "format" "secret" "covered" "next_seq" -> u64 */
+ *   msg    seq (host order integer) -> row:
+ *           0  u8  version 2   u8 bits: 1 content is spilled, 2 some recipient is deferred
+ *           2  u16 length of the destinations
+ *           4  u32 flags        i64 due_us
+ *          16  u64 epoch        u32 offset   u32 length of the record
+ *          32  u64 sum of the other bytes, seeded with seq and the queue's secret: damage is seen
+ *              before anything is believed
+ *          40  destinations as last resolved, each: u64 hash of "transport:nexthop", u64 hash of
+ *              "nexthop"; then the packed envelope
+ *   due    due_us, seq (both big-endian, so that LMDB's order is ours) -> nothing; what is on hold
+ *          is not in it
+ *   held   seq (host order integer) -> nothing; what is on hold
+ *   live   epoch (host order integer) -> u64 bytes of records that rows point to
+ *   label  u64 hash of (kind, value in lower case), seq (both big-endian) -> nothing
+ *   fresh  seq (host order integer) -> u64 hashes: labels that are not in `label` yet
+ *   meta   "format" "secret" "covered" "next_seq" "stale" -> u64
+ *
+ * Labels find messages by sender, sender's domain, recipient's domain and destination. An entry of
+ * `label` or `fresh` is a hint: the row decides. A row gets its labels into `fresh`, which grows at
+ * its end and so costs few pages; they go on to `label` sorted and in bulk (index_tidy), so that a
+ * page of it takes many at once, and what has left by then never does. Entries whose row is gone are
+ * swept out when there are more of them than others. */
 #ifndef QUEUE_STORE_INDEX_H
 #define QUEUE_STORE_INDEX_H
 
@@ -21,18 +37,22 @@ struct index_row {
     uint32_t flags;
     int64_t due_us;
     struct qmsg_place place;
+    bool deferred;       /* out only: some recipient waits for another attempt */
+    struct str dests;    /* table above; borrowed. Put with none: those that are there stay */
     struct str envelope; /* packed; borrowed */
 };
 
 /* ERR_DAMAGED: not ours, or broken: remove it and build it again. */
 struct err *index_open(struct store *s, const char *path, struct index **out) MUST_USE;
+/* Only to look, also while a server has it open. s: its secret is used. ERR_NOTFOUND: there is none. */
+struct err *index_open_read(struct store *s, const char *path, struct index **out) MUST_USE;
 void index_close(struct index *x);
 
 /* --- one write transaction at a time. */
 struct err *index_begin(struct index *x) MUST_USE;
-struct err *index_put(struct index *x, const struct index_row *row) MUST_USE;
+struct err *index_put(struct index *x, const struct index_row *row) MUST_USE; /* ERR_DAMAGED */
 struct err *index_del(struct index *x, uint64_t seq) MUST_USE;
-enum index_meta { INDEX_SECRET, INDEX_COVERED, INDEX_NEXT_SEQ };
+enum index_meta { INDEX_SECRET, INDEX_COVERED, INDEX_NEXT_SEQ, INDEX_STALE };
 struct err *index_set(struct index *x, enum index_meta what, uint64_t value) MUST_USE;
 /* On success the segments' live bytes in memory follow. */
 struct err *index_commit(struct index *x) MUST_USE;
@@ -54,5 +74,18 @@ struct err *index_count(struct index *x, uint64_t *out, uint64_t *held_out) MUST
 /* Calls each(ctx, epoch, bytes) for every row of `live`. */
 struct err *index_live(struct index *x, void (*each)(void *ctx, uint64_t epoch, uint64_t bytes),
                        void *ctx) MUST_USE;
+
+/* --- labels. */
+/* One destination, as it stands in index_row.dests, added unless it is there. secret: the queue's. */
+void index_dest_add(uint64_t secret, struct str transport, struct str nexthop, struct buf *dests);
+/* One slice (some ms) of what keeps `label` in order; transactions of its own, does not yield. Call
+ * it again soon while *more_out. */
+struct err *index_tidy(struct index *x, bool *more_out) MUST_USE;
+/* For tests: labels are filed when more rows than this wait (and more than an eighth of all), swept
+ * when so many more are without a row than with one. */
+void index_label_limits(struct index *x, size_t fresh_min, size_t stale_min);
+/* The next matches of store_query. */
+struct err *index_query(struct index *x, struct store_query *q, struct store_pick *out, size_t max,
+                        size_t *count_out) MUST_USE;
 
 #endif

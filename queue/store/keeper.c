@@ -122,6 +122,7 @@ static struct err *put_row(struct round *r, struct message *m)
                             .flags = m->flags,
                             .due_us = m->due_us,
                             .place = m->pub.place,
+                            .dests = m->dests,
                             .envelope = buf_str(&r->packed)};
     return index_put(r->store->index, &row);
 }

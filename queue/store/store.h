@@ -130,12 +130,46 @@ struct store_row {
     struct envelope *env; /* arena */
 };
 /* All messages in arrival order, in slices: up to max with seq > after_seq; rows and envelopes from
- * a. after_seq 0 brings the index up to date first (yields), so that fresh mail is shown too. */
+ * a. Exact: what is newer than the index comes from memory. */
 struct err *store_list(struct store *s, uint64_t after_seq, size_t max, struct arena *a,
                        struct store_row **out, size_t *count_out) MUST_USE;
 /* One row, for showing: *out = NULL when there is none. */
 struct err *store_show(struct store *s, uint64_t seq, struct arena *a,
                        struct store_row **out) MUST_USE;
+
+/* --- bulk: which messages are to be acted on. What is asked for has to fit, all of it; without
+ * anything it is every message. Each costs what it touches: senders, domains and destinations are
+ * found by labels (index.h), what is on hold by a table of its own. */
+struct store_query {
+    struct str sender;      /* an address, "@domain", or "<>" */
+    struct str domain;      /* of a recipient that is still to be delivered */
+    struct str destination; /* "transport:nexthop" or "nexthop", as last resolved */
+    bool held;              /* what is on hold */
+    /* --- the walk's own, zeros at first */
+    int step;
+    uint64_t at, until;
+    bool ended;
+};
+struct store_pick {
+    uint64_t seq;
+    int64_t arrival_us;
+    uint32_t flags;
+    bool deferred; /* some recipient waits for another attempt */
+    bool spilled;
+};
+/* The next ones, at most max; maybe none of them although q->ended is still false. The first call
+ * brings the index up to date; messages that come later are not found. One may be given twice.
+ * Yields. */
+struct err *store_query(struct store *s, struct store_query *q, struct store_pick *out, size_t max,
+                        size_t *count_out) MUST_USE;
+/* Does nothing for a message that is in memory or gone: false. Else as store_remove; nothing is
+ * loaded. */
+bool store_remove_pick(struct store *s, const struct store_pick *p);
+/* Acts change rows faster than the keeper writes them: waits until not too many are to be written.
+ * Yields. */
+struct err *store_catch_up(struct store *s) MUST_USE;
+/* Its recipients' transport and nexthop are known, and will find it. */
+void store_note_destinations(struct qmsg *m);
 
 struct store_counts {
     uint64_t messages;                        /* alive, in memory and in the index */

@@ -1,0 +1,78 @@
+/* What index.c, label.c and query.c share: the tables and the open transaction. */
+#ifndef QUEUE_STORE_INDEX_PRIVATE_H
+#define QUEUE_STORE_INDEX_PRIVATE_H
+
+#include "queue/store/private.h"
+
+enum { LABEL_KEY = 16, LABELS_MAX = 64, DEST_BYTES = 16, DESTS_MAX = 32, BUCKETS = 256 };
+
+/* The labels of `fresh` on their way to `label`, sorted by their first byte (label.c). */
+struct filing {
+    bool on;
+    enum { FILING_GATHER, FILING_PUT, FILING_DROP } step;
+    uint64_t at;                /* seq to gather from */
+    struct buf seqs;            /* u64 each: what was gathered */
+    struct buf bucket[BUCKETS]; /* LABEL_KEY bytes each */
+    size_t bucket_at, key_at, drop_at;
+    struct umap renewed; /* seqs that got other labels meanwhile: they stay in `fresh` */
+};
+
+struct index {
+    struct store *store;
+    struct kv *kv;
+    kv_table msg, due, held, live, label, fresh, meta;
+    struct kv_txn *txn;
+    struct buf row;   /* being packed */
+    struct buf dests; /* of the row that is replaced */
+    struct buf delta; /* of struct delta: what this transaction changes in `live` */
+    size_t looked;    /* bytes of the map that were looked at since kv_forget */
+    /* --- labels */
+    size_t fresh_min, stale_min;
+    int64_t stale, stale_stored; /* entries of `label` without a row, about */
+    struct filing filing;
+    bool sweeping;
+    uint8_t sweep_at[LABEL_KEY];
+};
+
+static inline struct str key_of(const uint64_t *n)
+{
+    return str_make((const char *)n, sizeof *n);
+}
+static inline void put_be64(uint8_t *to, uint64_t v)
+{
+    for (int i = 0; i < 8; i++)
+        to[i] = (uint8_t)(v >> (56 - 8 * i));
+}
+static inline uint64_t get_be64(const uint8_t *p)
+{
+    uint64_t v = 0;
+    for (int i = 0; i < 8; i++)
+        v = v << 8 | p[i];
+    return v;
+}
+
+/* --- index.c */
+/* Envelope and dests lie in value. ERR_DAMAGED. */
+struct err *row_unpack(const struct index *x, uint64_t seq, struct str value,
+                       struct index_row *out) MUST_USE;
+/* So many bytes of the map were looked at: once it is a lot they are forgotten. */
+void index_looked(struct index *x, size_t bytes);
+
+/* --- label.c */
+enum label_kind {
+    LABEL_SENDER = 1, /* whole address; "<>" */
+    LABEL_SENDER_DOMAIN,
+    LABEL_DOMAIN, /* of a recipient that is left */
+    LABEL_DEST,   /* transport:nexthop */
+    LABEL_NEXTHOP,
+    LABEL_MANY, /* more labels than are kept: look at the row */
+};
+uint64_t label_hash(uint64_t secret, enum label_kind kind, struct str value);
+void label_key(uint64_t hash, uint64_t seq, uint8_t out[LABEL_KEY]);
+/* In the open transaction: this row is new, or has other labels than before. */
+struct err *label_renew(struct index *x, const struct index_row *row) MUST_USE;
+/* In the open transaction: it goes. */
+struct err *label_drop(struct index *x, const struct index_row *row) MUST_USE;
+void label_fini(struct index *x);
+
+#endif
