@@ -2,15 +2,15 @@
 
 #include <fcntl.h>
 #include <stdio.h>
-#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "io/base/clock.h"
 #include "io/base/mem.h"
 #include "io/file/file.h"
 #include "io/ring/ring.h"
 
-enum { PIECE = 64 * 1024 };
+enum { PIECE = 64 * 1024, LOCK_WAIT_S = 3 };
 
 struct ledger {
     int fd;
@@ -67,9 +67,10 @@ struct err *ledger_open(const char *queue_directory, struct ledger **out, bool *
     struct ledger *l = MEM_NEW(struct ledger);
     l->fd = fd;
     l->piece = mem_alloc(PIECE);
-    if (flock(fd, LOCK_EX | LOCK_NB) < 0)
-        e = errno == EWOULDBLOCK ? err_new(ERR_REFUSED, EWOULDBLOCK, "another import is running")
-                                 : err_errno(errno, "lock %s", path);
+    /* One that was killed may still be at its last lines. */
+    e = file_lock(fd, FILE_LOCK_FLOCK, clock_in_s(LOCK_WAIT_S));
+    if (e && e->kind == ERR_TIMEOUT)
+        e = err_new(ERR_REFUSED, EWOULDBLOCK, "another import is running");
     if (!e)
         e = find_end(l, orderly_out);
     if (!e)
