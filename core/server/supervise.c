@@ -39,7 +39,7 @@ struct supervisor {
     int ready_fd;
     int64_t started_ns, restart_ns, stop_by_ns;
     int64_t pause_ms;
-    bool logging, stopping, reloading, was_ready;
+    bool logging, stopping, reloading, was_ready, killed_starting;
     bool served; /* the present engine */
     int status;
 };
@@ -239,7 +239,11 @@ static void engine_died(struct supervisor *v, int status)
         log_warning("master", "process ringpost-engine pid %d killed by signal %d", (int)pid, WTERMSIG(status));
     else
         log_warning("master", "process ringpost-engine pid %d exit status %d", (int)pid, WEXITSTATUS(status));
-    if (!v->was_ready) { /* it never served: whoever starts us must hear of it */
+    /* It never served: whoever starts us must hear of it. One that was killed gets a second chance:
+     * it leaves alone what killed it (an index with pages that are not there). */
+    bool killed_before = v->killed_starting;
+    v->killed_starting = WIFSIGNALED(status);
+    if (!v->was_ready && (killed_before || !WIFSIGNALED(status))) {
         tell_ready(v, "the engine ended while starting; the log says why");
         v->stopping = true;
         v->status = 1;

@@ -303,6 +303,7 @@ struct err *index_put(struct index *x, const struct index_row *row)
         buf_add_str(&x->dests, old.dests); /* the page may change under it now */
     if (row->dests.len == 0)
         fresh.dests = buf_str(&x->dests);
+    scrub_changes(x->scrub, found ? &old : NULL, row);
     bool relabel = !found || dests_are_new(buf_str(&x->dests), row->dests);
     bool moved =
         !found || old.due_us != row->due_us || due_listed(old.flags) != due_listed(row->flags);
@@ -330,6 +331,7 @@ struct err *index_del(struct index *x, uint64_t seq)
     if (e != NULL || !found)
         return e;
     delta_add(x, old.place.epoch, -(int64_t)old.place.length);
+    scrub_changes(x->scrub, &old, NULL);
     e = label_drop(x, &old);
     if (e == NULL)
         e = drop_due(x, &old);
@@ -378,6 +380,7 @@ struct err *index_commit(struct index *x)
     }
     e = kv_commit(x->txn);
     x->txn = NULL;
+    scrub_settle(x->scrub, e == NULL);
     if (e != NULL)
         return e;
     x->stale_stored = x->stale;
@@ -391,6 +394,7 @@ void index_abort(struct index *x)
 {
     kv_abort(x->txn);
     x->txn = NULL;
+    scrub_settle(x->scrub, false);
     x->stale = x->stale_stored;
 }
 
@@ -526,6 +530,32 @@ struct err *index_count(struct index *x, uint64_t *out, uint64_t *held_out)
     e = kv_count(t, x->msg, out);
     if (e == NULL)
         e = kv_count(t, x->held, held_out);
+    kv_abort(t);
+    return e;
+}
+
+struct err *index_listed(struct index *x, struct kv_txn *t, const struct index_row *row,
+                         bool *listed_out)
+{
+    uint8_t key[DUE_KEY];
+    struct str value;
+    if (!due_listed(row->flags))
+        return kv_get(t, x->held, key_of(&row->seq), &value, listed_out);
+    due_key(row->due_us, row->seq, key);
+    return kv_get(t, x->due, str_make((const char *)key, DUE_KEY), &value, listed_out);
+}
+
+struct err *index_sizes(struct index *x, struct index_sizes *out)
+{
+    struct kv_txn *t;
+    struct err *e = kv_begin(x->kv, false, &t);
+    if (e != NULL)
+        return e;
+    e = kv_count(t, x->msg, &out->rows);
+    if (e == NULL)
+        e = kv_count(t, x->due, &out->due);
+    if (e == NULL)
+        e = kv_count(t, x->held, &out->held);
     kv_abort(t);
     return e;
 }

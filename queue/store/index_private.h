@@ -25,6 +25,7 @@ struct index {
     struct buf row;   /* being packed */
     struct buf dests; /* of the row that is replaced */
     struct buf delta; /* of struct delta: what this transaction changes in `live` */
+    struct scrub *scrub; /* under way, or NULL */
     size_t looked;    /* bytes of the map that were looked at since kv_forget */
     /* --- labels */
     size_t fresh_min, stale_min;
@@ -57,6 +58,19 @@ struct err *row_unpack(const struct index *x, uint64_t seq, struct str value,
                        struct index_row *out) MUST_USE;
 /* So many bytes of the map were looked at: once it is a lot they are forgotten. */
 void index_looked(struct index *x, size_t bytes);
+
+/* Does it stand where its flags and due time say? */
+struct err *index_listed(struct index *x, struct kv_txn *t, const struct index_row *row,
+                         bool *listed_out) MUST_USE;
+struct index_sizes {
+    uint64_t rows, due, held;
+};
+struct err *index_sizes(struct index *x, struct index_sizes *out) MUST_USE;
+
+/* --- scrub.c (b may be NULL) */
+/* In the open transaction: a row comes (old NULL), changes, or goes (now NULL). */
+void scrub_changes(struct scrub *b, const struct index_row *old, const struct index_row *now);
+void scrub_settle(struct scrub *b, bool committed);
 
 /* --- label.c */
 enum label_kind {

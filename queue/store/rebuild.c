@@ -7,69 +7,63 @@
  * index aside, rebuild, look through what was found at start (scrub.c). */
 #include "io/base/check.h"
 #include "io/base/log.h"
-#include "io/file/file.h"
 #include "io/ring/ring.h"
 #include "queue/store/recover.h"
 
 #include <fcntl.h>
 
+#define TRIAL "index.trial" /* in log/ */
+
 enum { ROWS_AT_ONCE = 1000, TELL_EVERY_S = 10, AGAIN_S = 10, RENEW_EVERY_S = 600 };
 
 /* --- setting the index aside */
 
-static bool there_is(const char *path)
+static bool there_is(int dir_fd, const char *path)
 {
     int fd = -1;
-    struct err *e = io_openat(AT_FDCWD, path, O_RDONLY, 0, &fd);
+    struct err *e = io_openat(dir_fd, path, O_RDONLY, 0, &fd);
     if (e == NULL)
         (void)io_close(fd);
     return e == NULL;
+}
+
+static struct err *trial_write(struct store *s)
+{
+    int fd = -1;
+    struct err *e = io_openat(s->log_dir_fd, TRIAL, O_WRONLY | O_CREAT, 0600, &fd);
+    if (e == NULL) {
+        e = io_fsync(fd, false);
+        (void)io_close(fd);
+    }
+    return e == NULL ? io_fsync(s->log_dir_fd, false) : e;
 }
 
 /* An index that made the process die is not opened a second time: a file says that it has not been
  * looked through yet. */
 void index_trial_begin(struct store *s, struct buf *why)
 {
-    struct buf path = {0}, data = {0};
+    struct buf data = {0};
     struct err *e = NULL;
-    buf_printf(&path, "%s/index.trial", s->directory);
     buf_printf(&data, "%s/index/data.mdb", s->directory);
-    if (there_is(path.ptr))
+    if (there_is(s->log_dir_fd, TRIAL))
         buf_add_c(why, "the last run ended before it was looked through");
-    else if (there_is(data.ptr))
-        e = file_replace(path.ptr, STR(""), 0600);
+    else if (there_is(AT_FDCWD, data.ptr))
+        e = trial_write(s);
     if (e != NULL) /* a full disk: then it is trusted */
         log_warning("queue", "%s", e->text);
-    buf_fini(&path);
     buf_fini(&data);
 }
 
-static void remove_quietly(const char *path, int flags)
+static void remove_quietly(int dir_fd, const char *path)
 {
-    struct err *e = io_unlinkat(AT_FDCWD, path, flags);
+    struct err *e = io_unlinkat(dir_fd, path, 0);
     if (e != NULL && e->kind != ERR_NOTFOUND)
         log_warning("queue", "%s", e->text);
 }
 
 void index_trial_end(struct store *s)
 {
-    struct buf path = {0};
-    buf_printf(&path, "%s/index.trial", s->directory);
-    remove_quietly(path.ptr, 0);
-    buf_fini(&path);
-}
-
-static void remove_index(const char *dir)
-{
-    static const char *const files[] = {"data.mdb", "lock.mdb"};
-    struct buf path = {0};
-    for (size_t i = 0; i < 2; i++) {
-        buf_reset(&path);
-        buf_printf(&path, "%s/%s", dir, files[i]);
-        remove_quietly(path.ptr, 0);
-    }
-    remove_quietly(dir, AT_REMOVEDIR);
-    buf_fini(&path);
+    remove_quietly(s->log_dir_fd, TRIAL);
 }
 
 uint64_t log_begin_pos(struct store *s)
@@ -93,22 +87,31 @@ static void accounts_clear(struct store *s)
     pthread_mutex_unlock(&s->lock);
 }
 
+/* The folder stays, for the one above it may be root's. LMDB goes by its lock file when two have one
+ * environment open: the old one keeps the file it has, and the new one gets a new one. */
+static struct err *move_aside(const char *data, const char *aside, const char *lock, bool *moved_out)
+{
+    struct err *e = io_renameat(AT_FDCWD, data, AT_FDCWD, aside);
+    *moved_out = e == NULL;
+    remove_quietly(AT_FDCWD, lock);
+    return e != NULL && e->kind == ERR_NOTFOUND ? NULL : e;
+}
+
 struct err *index_renew(struct store *s, const char *why)
 {
-    struct buf path = {0}, aside = {0};
+    struct buf path = {0}, data = {0}, aside = {0}, lock = {0};
     struct index *fresh = NULL;
+    bool moved = false;
     buf_printf(&path, "%s/index", s->directory);
-    buf_printf(&aside, "%s.damaged", path.ptr);
-    remove_index(aside.ptr);
-    struct err *e = io_renameat(AT_FDCWD, path.ptr, AT_FDCWD, aside.ptr);
-    bool moved = e == NULL;
-    if (e != NULL && e->kind == ERR_NOTFOUND)
-        e = NULL;
+    buf_printf(&data, "%s/data.mdb", path.ptr);
+    buf_printf(&aside, "%s/damaged.mdb", path.ptr);
+    buf_printf(&lock, "%s/lock.mdb", path.ptr);
+    struct err *e = move_aside(data.ptr, aside.ptr, lock.ptr, &moved);
     if (e == NULL)
         e = index_open(s, path.ptr, &fresh);
     if (e == NULL) {
         log_warning("queue", "%s: %s: it is built again from the log%s", path.ptr, why,
-                    moved ? "; what it was is kept in index.damaged" : "");
+                    moved ? "; what it was is kept in damaged.mdb" : "");
         /* From here on no wait, until the new one has taken its place. */
         index_close(s->index);
         s->index = fresh;
@@ -117,12 +120,13 @@ struct err *index_renew(struct store *s, const char *why)
         accounts_clear(s);
         index_trial_end(s);
     } else if (moved) {
-        struct err *back = io_renameat(AT_FDCWD, aside.ptr, AT_FDCWD, path.ptr);
+        struct err *back = io_renameat(AT_FDCWD, aside.ptr, AT_FDCWD, data.ptr);
         if (back != NULL)
             log_warning("queue", "%s", back->text);
     }
-    buf_fini(&path);
-    buf_fini(&aside);
+    struct buf *const all[] = {&path, &data, &aside, &lock};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+        buf_fini(all[i]);
     return e;
 }
 

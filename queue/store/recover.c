@@ -393,7 +393,7 @@ static uint64_t epoch_to_be(const struct store *s)
 
 /* --- content without a row */
 
-/* When the last piece of the log was set aside; 0 = there is none. */
+/* When something was set aside last; 0 = there is nothing. */
 static int64_t damage_time(struct store *s)
 {
     int64_t latest = 0;
@@ -404,8 +404,7 @@ static int64_t damage_time(struct store *s)
         return 0;
     rewinddir(dir);
     while ((entry = readdir(dir)) != NULL) {
-        struct str name = str_of(entry->d_name);
-        if ((str_starts(name, STR("seg-")) || str_starts(name, STR("torn-"))) &&
+        if (!str_ends(str_of(entry->d_name), STR(".content")) && entry->d_name[0] != '.' &&
             fstatat(s->corrupt_dir_fd, entry->d_name, &st, 0) == 0 && st.st_mtime > latest)
             latest = st.st_mtime;
     }

@@ -392,7 +392,7 @@ static void a_damaged_index_is_replaced_under_a_running_queue(void **state)
 {
     (void)state;
     in_fiber(damage_under_way, NULL);
-    assert_int_equal(count_files("", "index.damaged"), 1);
+    assert_int_equal(count_files("index", "damaged.mdb"), 1);
     in_fiber(look_again, NULL);
     drop_index();
     in_fiber(look_again, NULL);
@@ -415,13 +415,13 @@ static void an_index_that_was_not_looked_through_is_not_opened_again(void **stat
     (void)state;
     snprintf(cmd, sizeof cmd, "/proc/%d/exe --die-early %s", (int)getpid(), world_dir);
     assert_int_equal(system(cmd), 0);
-    assert_int_equal(count_files("", "index.trial"), 1);
-    assert_int_equal(count_files("", "index.damaged"), 0);
+    assert_int_equal(count_files("log", "index.trial"), 1);
+    assert_int_equal(count_files("index", "damaged.mdb"), 0);
     in_fiber(look_again, NULL);
-    assert_int_equal(count_files("", "index.damaged"), 1);
-    assert_int_equal(count_files("", "index.trial"), 0);
+    assert_int_equal(count_files("index", "damaged.mdb"), 1);
+    assert_int_equal(count_files("log", "index.trial"), 0);
     in_fiber(look_again, NULL);
-    assert_int_equal(count_files("", "index.trial"), 0);
+    assert_int_equal(count_files("log", "index.trial"), 0);
 }
 
 int main(int argc, char **argv)
