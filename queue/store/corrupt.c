@@ -1,15 +1,12 @@
-/* What is damaged is set aside: corrupt/<id> for a message, beside it corrupt/<id>.content when its
- * content had a file of its own; corrupt/seg-<epoch>-<offset> for bytes of the log that are nobody's.
- *
- * corrupt/<id> is two records (record.h) back to back: first a MESSAGE with the envelope as it was
- * known when the message was set aside (who has it already, who has not) and no content, made whole;
- * then the bytes of its record as they stand in the log, good or bad. */
+#include "queue/store/corrupt.h"
+
 #include "io/base/log.h"
 #include "io/file/file.h"
 #include "io/ring/ring.h"
-#include "queue/store/private.h"
 
 #include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
 
 enum { READ_AT_ONCE = 1 << 20 };
 
@@ -24,6 +21,25 @@ static struct err *save(struct store *s, const char *name, struct str bytes)
     return e;
 }
 
+static void add_state(const struct store *s, uint64_t seq, uint64_t epoch, uint32_t flags,
+                      int64_t due_us, const struct envelope *env, struct buf *out)
+{
+    struct buf first = {0};
+    struct message_body body = {.bits = BODY_COPY | BODY_SPILLED,
+                                .flags = flags,
+                                .due_us = due_us,
+                                .content_size = env->size};
+    message_pack(&body, env, &first);
+    struct record r = {.type = RECORD_MESSAGE, .seq = seq, .first = buf_str(&first)};
+    record_sum(&r);
+    size_t n = record_bytes(&r);
+    uint8_t *to = (uint8_t *)buf_reserve(out, n);
+    record_put(&r, to);
+    record_seal(to, epoch, s->secret);
+    out->len += n;
+    buf_fini(&first);
+}
+
 void corrupt_save(struct store *s, const char *name, struct str bytes, const char *why)
 {
     struct err *e = save(s, name, bytes);
@@ -34,25 +50,40 @@ void corrupt_save(struct store *s, const char *name, struct str bytes, const cha
         log_warning("queue", "corrupt/%s: %s: %zu bytes set aside", name, why, bytes.len);
 }
 
-/* --- a message */
+/* --- a record that a scan found */
 
-static void add_state(const struct store *s, const struct message *m, struct buf *out)
+void corrupt_keep(struct store *s, uint64_t epoch, const struct scan_item *item,
+                  char name_out[CORRUPT_NAME_MAX])
 {
-    struct buf first = {0};
-    struct message_body body = {.bits = BODY_COPY | BODY_SPILLED,
-                                .flags = m->flags,
-                                .due_us = m->due_us,
-                                .content_size = m->pub.env->size};
-    message_pack(&body, m->pub.env, &first);
-    struct record r = {.type = RECORD_MESSAGE, .seq = m->pub.seq, .first = buf_str(&first)};
-    record_sum(&r);
-    size_t n = record_bytes(&r);
-    uint8_t *to = (uint8_t *)buf_reserve(out, n);
-    record_put(&r, to);
-    record_seal(to, m->pub.place.epoch, s->secret);
-    out->len += n;
-    buf_fini(&first);
+    struct arena *a = arena_new(0, 0);
+    struct message_body body;
+    struct envelope *env;
+    struct buf bytes = {0};
+    (void)snprintf(name_out, CORRUPT_NAME_MAX, "seg-%016" PRIx64 "-%08" PRIx32, epoch, item->at);
+    if (message_unpack(&item->head, item->bytes, &body) &&
+        envelope_unpack(body.envelope, a, &env) == NULL) {
+        store_id(s, env->arrival_us, item->head.seq, name_out);
+        add_state(s, item->head.seq, epoch, body.flags, body.due_us, env, &bytes);
+    }
+    /* The head stands before what the scan calls the record's bytes. */
+    buf_add(&bytes, item->bytes.ptr - RECORD_HEAD, RECORD_HEAD + item->bytes.len);
+    struct err *e = save(s, name_out, buf_str(&bytes));
+    if (e != NULL)
+        log_warning("queue", "corrupt/%s: %zu bytes could not be set aside: %s", name_out, bytes.len,
+                    e->text);
+    buf_fini(&bytes);
+    arena_free(a);
 }
+
+void corrupt_drop(struct store *s, const char *name)
+{
+    struct err *e = io_unlinkat(s->corrupt_dir_fd, name, 0);
+    if (e != NULL && e->kind != ERR_NOTFOUND)
+        log_warning("queue", "%s", e->text);
+    atomic_fetch_sub_explicit(&s->corrupt, 1, memory_order_relaxed);
+}
+
+/* --- a message */
 
 /* In pieces: a length that is wrong itself must not decide how much memory is taken. */
 static struct err *add_record(struct store *s, const char *name, const struct qmsg_place *place,
@@ -97,7 +128,7 @@ static struct err *set_aside(struct store *s, const struct message *m, size_t *s
     char name[SEGMENT_NAME_MAX];
     struct qmsg_place place = m->pub.place; /* this is the thread that changes it */
     struct err *e = NULL;
-    add_state(s, m, &bytes);
+    add_state(s, m->pub.seq, place.epoch, m->flags, m->due_us, m->pub.env, &bytes);
     size_t state = bytes.len;
     if (segment_pin(s, place.epoch, name)) {
         e = add_record(s, name, &place, &bytes);

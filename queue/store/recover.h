@@ -11,6 +11,7 @@ struct recovery {
     struct arena *arena;
     struct umap rows;  /* seq -> struct replay_row */
     struct buf doubts; /* of struct doubt, in the segment being replayed */
+    struct umap lost;  /* seq -> struct lost: damaged, kept, and not yet told of */
     uint64_t next_seq;
     uint64_t index_secret;
     struct buf index_why; /* why the index is of no use; empty = it is */

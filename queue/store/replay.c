@@ -1,5 +1,6 @@
 /* Replay: records of the log behind the position the index covers, applied to rows in memory, which
  * go to the index in transactions. */
+#include "queue/store/corrupt.h"
 #include "queue/store/recover.h"
 
 #include <inttypes.h>
@@ -15,6 +16,13 @@ struct doubt {
     struct scan_item item;
     uint64_t batches; /* seen before it */
     const char *why;
+};
+
+/* A message whose record is damaged: unless a removal or a whole copy follows. */
+struct lost {
+    char name[CORRUPT_NAME_MAX]; /* in corrupt/ */
+    const char *why;
+    size_t bytes;
 };
 
 struct replay_row {
@@ -121,6 +129,48 @@ static struct err *rows_flush(struct recovery *r)
     return r->store->stopping ? err_new(ERR_CANCELED, 0, "the queue is closed") : NULL;
 }
 
+/* --- damaged messages */
+
+static void lost_add(struct recovery *r, uint64_t epoch, const struct scan_item *item, const char *why)
+{
+    const struct replay_row *row = umap_get(&r->rows, item->head.seq);
+    if (row != NULL && (row->exists || row->removed))
+        return; /* said in the same batch */
+    struct lost *l = MEM_NEW(struct lost);
+    l->why = why;
+    l->bytes = item->bytes.len + RECORD_HEAD;
+    corrupt_keep(r->store, epoch, item, l->name);
+    mem_free(umap_put(&r->lost, item->head.seq, l));
+}
+
+static void lost_drop(struct recovery *r, uint64_t seq)
+{
+    struct lost *l = r->lost.count != 0 ? umap_del(&r->lost, seq) : NULL;
+    if (l == NULL)
+        return;
+    corrupt_drop(r->store, l->name);
+    mem_free(l);
+}
+
+static void lost_tell(struct recovery *r)
+{
+    size_t at = 0;
+    uint64_t seq;
+    void *value;
+    char id[QUEUE_ID_MAX];
+    while (umap_next(&r->lost, &at, &seq, &value)) {
+        struct lost *l = value;
+        store_id(r->store, 0, seq, id); /* its end tells the message, its begin only the time */
+        if (str_starts(str_of(l->name), STR("seg-")))
+            log_warning("queue", "corrupt/%s: %s, its queue id ends in %s: %zu bytes set aside",
+                        l->name, l->why, id + (strlen(id) > 10 ? 10 : 5), l->bytes);
+        else
+            log_warning("queue", "corrupt/%s: %s: %zu bytes set aside", l->name, l->why, l->bytes);
+        mem_free(l);
+    }
+    umap_fini(&r->lost);
+}
+
 static void set_aside(struct recovery *r, const struct segment_scan *scan,
                       const struct scan_item *item, const char *why)
 {
@@ -137,6 +187,10 @@ static void settle_doubts(struct recovery *r, uint64_t epoch, uint64_t batches)
         return;
     for (size_t i = 0; i < n; i++) {
         char name[64];
+        if (d[i].item.kind == SCAN_RECORD && d[i].item.head.type == RECORD_MESSAGE) {
+            lost_add(r, epoch, &d[i].item, d[i].why);
+            continue;
+        }
         (void)snprintf(name, sizeof name, "seg-%016" PRIx64 "-%08" PRIx32, epoch, d[i].item.at);
         corrupt_save(r->store, name, d[i].item.bytes, d[i].why);
     }
@@ -152,13 +206,16 @@ static struct err *apply_message(struct recovery *r, const struct segment_scan *
     bool good = message_unpack(&item->head, item->bytes, &body);
     if (good && (body.bits & BODY_SPILLED) == 0)
         good = content_sum(body.content) == body.content_sum;
-    if (!good) {
-        set_aside(r, scan, item, "a message is damaged");
-        return NULL;
-    }
     struct err *e = row_get(r, item->head.seq, &row);
     if (e != NULL || row->removed)
         return e;
+    if (!good) {
+        /* A row that stands for this very record will have it looked at. */
+        if (!row->exists || row->place.epoch != epoch || row->place.at != item->at)
+            set_aside(r, scan, item, "a message is damaged");
+        return NULL;
+    }
+    lost_drop(r, item->head.seq);
     /* A row that is there already may know more than this first record; a copy knows all until
      * here. */
     if (!row->exists || (body.bits & BODY_COPY) != 0) {
@@ -196,6 +253,8 @@ static struct err *apply(struct recovery *r, const struct segment_scan *scan,
         return NULL;
     }
     struct err *e = row_get(r, item->head.seq, &row);
+    if (item->head.type == RECORD_REMOVE)
+        lost_drop(r, item->head.seq);
     if (e != NULL || !row->exists)
         return e;
     if (item->head.type == RECORD_REMOVE) {
@@ -352,5 +411,6 @@ struct err *replay(struct recovery *r)
             rebuild_tell(s);
     }
     r->batch = r->end;
+    lost_tell(r);
     return e == NULL ? rows_flush(r) : e;
 }
