@@ -145,6 +145,8 @@ static struct err *parse_limit(struct str name, struct str value, struct manner 
         e = dist_value(value, DIST_TIME_NS, &m->tarpit_ns);
     } else if (str_eq(name, STR("greylist"))) {
         e = dist_value(value, DIST_TIME_NS, &m->greylist_ns);
+        if (!e && m->greylist_ns == 0)
+            m->greylist_ns = 1; /* the second attempt is taken, however soon */
     } else if (str_eq(name, STR("size"))) {
         e = dist_value(value, DIST_SIZE, &v);
         m->size = e ? 0 : (uint64_t)v;

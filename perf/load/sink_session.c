@@ -126,6 +126,7 @@ static bool welcome(struct visit *v, enum sink_stage stage)
         refuse(v, a->reply);
         break;
     case ANSWER_DROP:
+        flush(v); /* what was answered before is not lost with it */
         count(&v->place->dropped, 1);
         v->over = true;
         break;
@@ -215,7 +216,6 @@ static bool greylisted(struct visit *v, uint64_t rcpt)
     uint64_t triple[3] = {v->sender, rcpt, (uint64_t)(uintptr_t)v->place};
     int64_t now = clock_mono_ns();
     int64_t first = first_times_see(&v->sink->greylist, hash_sum(triple, sizeof triple, 2), now);
-    /* The first attempt is refused even with greylist=0. */
     return first == now || now - first < v->manner->greylist_ns;
 }
 
@@ -283,17 +283,14 @@ static void skip(struct visit *v, size_t n)
 static void read_content(struct visit *v, struct content *c)
 {
     bool after_line = true;
+    if (!welcome(v, SINK_CONTENT))
+        v->over = true;
     while (!v->over) {
         struct str have = stream_peek(v->stream);
         size_t end = content_end(have, after_line);
         if (end > 0) {
             c->bytes += end;
             skip(v, end);
-            return;
-        }
-        if (v->manner->acts[SINK_CONTENT] && c->bytes + have.len > 0 && after_line &&
-            !welcome(v, SINK_CONTENT)) {
-            v->over = true;
             return;
         }
         if (have.len > 4) {

@@ -352,11 +352,14 @@ static void make_ehlo(struct sink *s, struct arena *a)
 
 int main(int argc, char **argv)
 {
-    struct sink *s = MEM_NEW(struct sink);
-    struct arena *a = arena_new(0, 0);
-    struct hist *delivered = MEM_NEW(struct hist);
-    struct manner usual = {0};
+    static struct sink sink;
+    static struct hist merged;
+    static struct manner usual;
+    static struct arena *a;
+    struct sink *s = &sink;
+    struct hist *delivered = &merged;
     struct files f = {0};
+    a = arena_new(0, 0);
     read_options(s, &f, argc, argv);
     must(manner_parse(a, str_of(f.manner), &usual), "--manner");
     must(rules_read(a, f.rules, &usual, &s->rules), "--rules");

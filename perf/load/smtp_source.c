@@ -385,11 +385,14 @@ static void write_json(const struct load *l, const struct result *r, const char 
 
 int main(int argc, char **argv)
 {
-    struct load *l = MEM_NEW(struct load);
-    struct result *r = MEM_NEW(struct result);
-    struct arena *a = arena_new(0, 0);
+    static struct load load;
+    static struct result result;
+    static struct arena *a;
+    struct load *l = &load;
+    struct result *r = &result;
     struct files f = {0};
     int acked_fd;
+    a = arena_new(0, 0);
     read_options(l, a, &f, argc, argv);
     make_body(l);
     must(lines_open(f.acked, &acked_fd), "--acked");
