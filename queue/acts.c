@@ -4,7 +4,8 @@
 #include "io/base/mem.h"
 #include "queue/private.h"
 
-#define SLICE 256
+/* So many are done in one go, then others have a turn; so many before it is made safe and told. */
+enum { STEP = 128, SLICE = 1024 };
 
 struct on_sched {
     void (*fn)(void *arg);
@@ -54,10 +55,15 @@ struct doing {
     struct queue *queue;
     enum queue_act act;
     const struct queue_select *what;
-    struct buf ids; /* QUEUE_ID_MAX bytes each */
-    uint64_t count;
+    struct store_query query;
+    struct buf ids; /* of this slice, QUEUE_ID_MAX bytes each */
     struct err_copy err;
 };
+
+static size_t ids_in(const struct doing *d)
+{
+    return d->ids.len / QUEUE_ID_MAX;
+}
 
 static struct mark mark_of(struct qmsg *m)
 {
@@ -104,11 +110,30 @@ static void try_now(struct queue *q, struct qmsg *m, struct active *a, uint32_t 
     }
 }
 
+/* A message with these flags is one to act on. */
+static bool is_for(enum queue_act act, uint32_t flags)
+{
+    switch (act) {
+    case QUEUE_ACT_REMOVE:
+        return true;
+    case QUEUE_ACT_HOLD:
+        return !(flags & (MESSAGE_HOLD | MESSAGE_IMPORT));
+    case QUEUE_ACT_RELEASE:
+        return (flags & MESSAGE_HOLD) && !(flags & MESSAGE_IMPORT);
+    case QUEUE_ACT_EXPIRE: /* who did it twice is told of it once, as in Postfix */
+        return !(flags & (MESSAGE_EXPIRE | MESSAGE_IMPORT));
+    case QUEUE_ACT_REQUEUE:
+    case QUEUE_ACT_FIND:
+        return !(flags & MESSAGE_IMPORT);
+    }
+    UNREACHABLE();
+}
+
 static bool act_one(struct doing *d, struct qmsg *m)
 {
     struct active *a = umap_get(&d->queue->sched->active, m->seq);
     uint32_t flags = qmsg_flags(m);
-    if ((flags & MESSAGE_IMPORT) && d->act != QUEUE_ACT_REMOVE)
+    if (!is_for(d->act, flags))
         return false;
     switch (d->act) {
     case QUEUE_ACT_REMOVE:
@@ -117,51 +142,87 @@ static bool act_one(struct doing *d, struct qmsg *m)
         do_remove(m, a);
         return true;
     case QUEUE_ACT_HOLD:
-        if (flags & MESSAGE_HOLD)
-            return false;
         do_hold(m, a);
         return true;
     case QUEUE_ACT_RELEASE:
-        if (!(flags & MESSAGE_HOLD))
-            return false;
-        try_now(d->queue, m, a, flags & ~(uint32_t)MESSAGE_HOLD);
-        return true;
     case QUEUE_ACT_REQUEUE:
         try_now(d->queue, m, a, flags & ~(uint32_t)MESSAGE_HOLD);
         return true;
     case QUEUE_ACT_EXPIRE: /* held mail stays held, and expires when it is released */
         try_now(d->queue, m, a, flags | MESSAGE_EXPIRE);
         return true;
+    case QUEUE_ACT_FIND:
+        return !a || !a->want_remove;
     }
     UNREACHABLE();
 }
 
-enum queue_name queue_name_of(struct queue *q, uint64_t seq, uint32_t flags,
-                              const struct envelope *env)
+static enum queue_name name_of(struct queue *q, uint64_t seq, uint32_t flags, bool deferred)
 {
     if (flags & MESSAGE_HOLD)
         return QUEUE_HOLD;
     if (umap_get(&q->sched->active, seq))
         return QUEUE_ACTIVE;
-    for (size_t i = 0; i < env->rcpt_count; i++)
-        if (env->rcpts[i].state == RCPT_DEFERRED)
-            return QUEUE_DEFERRED;
-    return QUEUE_INCOMING;
+    return deferred ? QUEUE_DEFERRED : QUEUE_INCOMING;
+}
+
+enum queue_name queue_name_of(struct queue *q, uint64_t seq, uint32_t flags,
+                              const struct envelope *env)
+{
+    bool deferred = false;
+    for (size_t i = 0; !deferred && i < env->rcpt_count; i++)
+        deferred = env->rcpts[i].state == RCPT_DEFERRED;
+    return name_of(q, seq, flags, deferred);
+}
+
+static bool queue_fits(const struct doing *d, enum queue_name in)
+{
+    return d->what->queue == QUEUE_ANY || d->what->queue == in;
+}
+
+static void touched(struct doing *d, const char *id)
+{
+    size_t n = strlen(id);
+    memset(buf_reserve(&d->ids, QUEUE_ID_MAX), 0, QUEUE_ID_MAX);
+    memcpy(d->ids.ptr + d->ids.len, id, n);
+    d->ids.len += QUEUE_ID_MAX;
 }
 
 static void act_on(struct doing *d, struct qmsg *m)
 {
-    enum queue_name in = queue_name_of(d->queue, m->seq, qmsg_flags(m), m->env);
     char id[QUEUE_ID_MAX];
-    memcpy(id, m->id, sizeof(id));
-    if (d->what->queue != QUEUE_ANY && d->what->queue != in)
+    memcpy(id, m->id, sizeof(id)); /* it may be gone with the act */
+    if (!queue_fits(d, queue_name_of(d->queue, m->seq, qmsg_flags(m), m->env)))
         return;
     if (!m->queue)
         m->queue = d->queue;
-    if (!act_one(d, m))
-        return;
-    buf_add(&d->ids, id, sizeof(id));
-    d->count++;
+    if (act_one(d, m))
+        touched(d, id);
+}
+
+/* What the index says of a message decides as long as the message is not in memory: many are passed
+ * over, or removed, without being loaded. */
+static struct err *act_on_pick(struct doing *d, const struct store_pick *p)
+{
+    struct store *store = d->queue->store;
+    struct qmsg *m = store_get_cached(store, p->seq);
+    struct err *e = NULL;
+    if (!m) {
+        if (!is_for(d->act, p->flags) ||
+            !queue_fits(d, name_of(d->queue, p->seq, p->flags, p->deferred)))
+            return NULL;
+        char id[QUEUE_ID_MAX];
+        store_id(store, p->arrival_us, p->seq, id);
+        if (d->act == QUEUE_ACT_FIND || (d->act == QUEUE_ACT_REMOVE && store_remove_pick(store, p))) {
+            touched(d, id);
+            return NULL;
+        }
+        e = store_get(store, p->seq, &m);
+    }
+    if (!e && m)
+        act_on(d, m);
+    qmsg_unref(m);
+    return e;
 }
 
 static struct err *find(struct queue *q, struct str id, struct qmsg **out)
@@ -181,61 +242,119 @@ static struct err *find(struct queue *q, struct str id, struct qmsg **out)
     return e;
 }
 
-static struct err *act_all(struct doing *d)
+/* One slice, in steps between which others have a turn. */
+static struct err *act_slice(struct doing *d)
 {
-    struct arena *a = arena_new(16384, 0);
+    struct store_pick picks[STEP];
     struct err *e = NULL;
-    uint64_t after = 0;
-    size_t n = 0;
-    do {
-        struct store_row *rows;
-        arena_reset(a);
-        e = store_list(d->queue->store, after, SLICE, a, &rows, &n);
-        for (size_t i = 0; !e && i < n; i++) {
-            struct qmsg *m;
-            after = rows[i].seq;
-            e = store_get(d->queue->store, after, &m);
-            if (!e && m) {
-                act_on(d, m);
-                qmsg_unref(m);
-            }
-        }
-        if (!e)
+    for (size_t step = 0; !e && step < SLICE / STEP && !d->query.ended; step++) {
+        size_t n = 0;
+        if (step > 0)
             fiber_yield();
-    } while (!e && n > 0);
-    arena_free(a);
+        e = store_query(d->queue->store, &d->query, picks, STEP, &n);
+        for (size_t i = 0; !e && i < n; i++)
+            e = act_on_pick(d, &picks[i]);
+    }
     return e;
 }
 
+/* The active queue is in memory, and small beside the others. */
+static struct err *act_active(struct doing *d)
+{
+    struct buf seqs = {0};
+    struct err *e = NULL;
+    size_t at = 0, n = 0;
+    uint64_t seq;
+    void *value;
+    while (umap_next(&d->queue->sched->active, &at, &seq, &value))
+        buf_add(&seqs, &seq, sizeof(seq));
+    for (at = 0; !e && at < seqs.len; at += sizeof(seq)) {
+        struct qmsg *m = NULL;
+        memcpy(&seq, seqs.ptr + at, sizeof(seq));
+        e = store_get(d->queue->store, seq, &m);
+        if (!e && m)
+            act_on(d, m);
+        qmsg_unref(m);
+        if (++n % STEP == 0)
+            fiber_yield();
+    }
+    d->query.ended = true;
+    buf_fini(&seqs);
+    return e;
+}
+
+static struct err *act_on_id(struct doing *d, struct str id)
+{
+    struct qmsg *m;
+    struct err *e = find(d->queue, id, &m);
+    if (!e && m && store_fits(m, &d->query))
+        act_on(d, m);
+    qmsg_unref(m);
+    return e;
+}
+
+/* They are named, so there are not many. */
+static struct err *act_by_id(struct doing *d)
+{
+    struct str rest = d->what->id, id;
+    struct err *e = NULL;
+    size_t n = 0;
+    d->query.ended = true;
+    while (!e && str_token(&rest, " ", &id)) {
+        e = act_on_id(d, id);
+        if (++n % STEP == 0)
+            fiber_yield();
+    }
+    return e;
+}
+
+static bool only_active(const struct queue_select *what)
+{
+    return what->queue == QUEUE_ACTIVE && what->sender.len == 0 && what->domain.len == 0 &&
+           what->destination.len == 0;
+}
+
+/* What was done before an error is told of too. */
 static void do_main(void *arg)
 {
     struct doing *d = arg;
-    struct err *e = NULL;
-    if (d->what->id.len > 0) {
-        struct qmsg *m;
-        e = find(d->queue, d->what->id, &m);
-        if (!e && m) {
-            act_on(d, m);
-            qmsg_unref(m);
-        }
-    } else {
-        e = act_all(d);
-    }
-    if (!e && d->count > 0)
-        e = store_sync(d->queue->store);
-    err_copy_take(&d->err, e);
+    struct store *store = d->queue->store;
+    struct err *e, *unsafe = NULL;
+    if (d->what->id.len > 0)
+        e = act_by_id(d);
+    else if (only_active(d->what))
+        e = act_active(d);
+    else
+        e = act_slice(d);
+    if (d->ids.len > 0 && d->act != QUEUE_ACT_FIND)
+        unsafe = store_sync(store);
+    if (unsafe)
+        buf_reset(&d->ids);
+    else if (!e && !d->query.ended)
+        e = store_catch_up(store);
+    err_copy_take(&d->err, unsafe ? unsafe : e);
 }
 
 struct err *queue_do(struct queue *q, enum queue_act act, const struct queue_select *what,
                      void (*each)(void *ctx, const char *id), void *ctx, uint64_t *count_out)
 {
     struct doing d = {.queue = q, .act = act, .what = what};
-    queue_on_sched(q, do_main, &d);
-    for (uint64_t i = 0; each && !d.err.set && i < d.count; i++)
-        each(ctx, d.ids.ptr + i * QUEUE_ID_MAX);
+    uint64_t count = 0;
+    d.query = (struct store_query){.sender = what->sender,
+                                   .domain = what->domain,
+                                   .destination = what->destination,
+                                   .held = what->queue == QUEUE_HOLD};
+    while (!d.query.ended && !d.err.set) {
+        buf_reset(&d.ids);
+        queue_on_sched(q, do_main, &d);
+        size_t n = ids_in(&d);
+        for (size_t i = 0; each && i < n; i++)
+            each(ctx, d.ids.ptr + i * QUEUE_ID_MAX);
+        count += n;
+    }
     buf_fini(&d.ids);
-    if (!d.err.set && count_out)
-        *count_out = d.count;
+    if (count_out)
+        *count_out = count;
     return err_copy_give(&d.err);
 }
 

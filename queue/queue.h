@@ -100,13 +100,27 @@ void content_close(struct content_reader *r);
 /* --- acts: a fiber on any worker of the process; each runs on the scheduler thread and is on stable
  * storage when it returns. */
 enum queue_name { QUEUE_ANY, QUEUE_INCOMING, QUEUE_ACTIVE, QUEUE_DEFERRED, QUEUE_HOLD, QUEUE_CORRUPT };
+/* What is given has to fit, all of it. Letters count in either case. */
 struct queue_select {
-    struct str id;         /* one message; or empty: all of `queue` */
-    enum queue_name queue; /* restricts; QUEUE_ANY = wherever it is */
+    struct str id;          /* one message, or some, with spaces between; or empty: all that fit */
+    enum queue_name queue;  /* restricts; QUEUE_ANY = wherever it is */
+    struct str sender;      /* its address, "@domain" of it, or "<>"; or empty */
+    struct str domain;      /* some recipient that is left is in it; or empty */
+    struct str destination; /* "transport:nexthop" or "nexthop" to which some recipient goes, as last
+                               resolved; or empty */
 };
-enum queue_act { QUEUE_ACT_REMOVE, QUEUE_ACT_HOLD, QUEUE_ACT_RELEASE, QUEUE_ACT_REQUEUE, QUEUE_ACT_EXPIRE };
-/* each(ctx, id) is called on the calling fiber after the act is safe, for every message it touched. A message being
- * delivered is removed after its running attempt at the latest. */
+enum queue_act {
+    QUEUE_ACT_REMOVE,
+    QUEUE_ACT_HOLD,
+    QUEUE_ACT_RELEASE,
+    QUEUE_ACT_REQUEUE,
+    QUEUE_ACT_EXPIRE,
+    QUEUE_ACT_FIND, /* nothing is done with it */
+};
+/* Messages that were there at the call, in slices: each(ctx, id) is called on the calling fiber after the act is
+ * safe, for every message it touched, some hundreds at a time; it may yield. Found may be one twice. Time goes with
+ * what fits, not with the queue (store_query). A message being delivered is removed after its running attempt at
+ * the latest. On an error what was told of is done. */
 struct err *queue_do(struct queue *q, enum queue_act act, const struct queue_select *what,
                      void (*each)(void *ctx, const char *id), void *ctx, uint64_t *count_out) MUST_USE;
 /* Try deferred mail now: all, one message, or what waits for one site; dead sites get another chance. Returns when it is

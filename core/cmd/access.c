@@ -129,6 +129,7 @@ int access_run(const struct snapshot *s, const char *tag, bool may_offline,
     config_publish(NULL);
     log_stop();
     buf_fini(&r.access.in);
+    buf_fini(&r.access.many.bytes);
     buf_fini(&r.access.out);
     arena_free(r.access.arena);
     return r.status;
@@ -143,22 +144,22 @@ static struct err *end_of(struct rd *r, uint64_t *count_out, struct str *text_ou
     struct str text = rd_lstr(r);
     if (r->bad)
         return err_new(ERR_PROTOCOL, 0, "malformed answer from the server");
+    if (count_out && status != WIRE_REJECTED)
+        *count_out = count; /* an act that ended in trouble has done so many */
     if (status == WIRE_DENIED)
         return err_new(ERR_REFUSED, 0, "%.*s", STR_ARG(text));
     if (status == WIRE_REJECTED)
         return err_new(ERR_LIMIT, (int)count, "%.*s", STR_ARG(text));
     if (status != WIRE_OK)
         return err_new(ERR_IO, 0, "%.*s", STR_ARG(text));
-    if (count_out)
-        *count_out = count;
     if (text_out)
         *text_out = text;
     return NULL;
 }
 
-static struct err *read_entry(struct access *a, struct queue_entry *out)
+static struct err *read_entry(struct access *a, struct str body, struct queue_entry *out)
 {
-    struct rd r = rd_of(buf_str(&a->in));
+    struct rd r = rd_of(body);
     *out = (struct queue_entry){.seq = rd_u64(&r)};
     str_copy(out->id, sizeof(out->id), rd_lstr(&r));
     out->queue = (enum queue_name)rd_u8(&r);
@@ -199,16 +200,17 @@ struct err *access_list(struct access *a, bool (*each)(void *ctx, const struct q
     struct err *e = wire_send(a->fd, &a->out);
     while (!e) {
         enum wire_verb verb;
-        e = wire_recv(a->fd, &a->in, &verb);
+        struct str body;
+        e = wire_next(a->fd, &a->many, &body, &verb);
         if (e)
             break;
         if (verb == WIRE_END) {
-            struct rd r = rd_of(buf_str(&a->in));
+            struct rd r = rd_of(body);
             return end_of(&r, NULL, NULL);
         }
         struct queue_entry entry;
         arena_reset(a->arena);
-        e = read_entry(a, &entry);
+        e = read_entry(a, body, &entry);
         if (!e && !each(ctx, &entry))
             return NULL;
     }
@@ -222,15 +224,15 @@ static struct err *read_ids(struct access *a, void (*each)(void *ctx, const char
 {
     for (;;) {
         enum wire_verb verb;
-        struct err *e = wire_recv(a->fd, &a->in, &verb);
+        struct str body;
+        struct err *e = wire_next(a->fd, &a->many, &body, &verb);
         if (e)
             return e;
-        struct rd r = rd_of(buf_str(&a->in));
+        struct rd r = rd_of(body);
         if (verb == WIRE_END)
             return end_of(&r, count_out, NULL);
         char id[QUEUE_ID_MAX];
-        str_copy(id, sizeof(id), rd_lstr(&r));
-        if (each)
+        if (str_copy(id, sizeof(id), rd_lstr(&r)) > 0 && each)
             each(ctx, id);
     }
 }
@@ -244,6 +246,10 @@ struct err *access_do(struct access *a, enum queue_act act, const struct queue_s
     buf_add_u8(&a->out, (uint8_t)act);
     buf_add_lstr(&a->out, what->id);
     buf_add_u8(&a->out, (uint8_t)what->queue);
+    buf_add_lstr(&a->out, what->sender);
+    buf_add_lstr(&a->out, what->domain);
+    buf_add_lstr(&a->out, what->destination);
+    buf_add_u8(&a->out, each != NULL);
     struct err *e = wire_send(a->fd, &a->out);
     return e ? e : read_ids(a, each, ctx, count_out);
 }
@@ -315,7 +321,7 @@ struct err *access_find(struct access *a, struct str id,
         struct queue_entry found;
         if (verb == WIRE_CONTENT)
             content(ctx, buf_str(&a->in));
-        else if ((e = read_entry(a, &found)) == NULL)
+        else if ((e = read_entry(a, buf_str(&a->in), &found)) == NULL)
             entry(ctx, &found);
     }
     return e;

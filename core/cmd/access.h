@@ -14,6 +14,7 @@ struct access {
     int64_t uid;         /* of the user who runs the command */
     struct arena *arena;
     struct buf in, out;
+    struct wire_in many; /* answers of many frames */
 };
 
 /* Runs fn(a, ctx) with the queue at hand; its return value is the exit status. tag: the command's name for messages ("postqueue:

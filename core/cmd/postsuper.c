@@ -14,10 +14,11 @@
 static const char usage[] =
     "[-c config_dir] [-d queue_id (delete)] [-e queue_id (expire)] [-f queue_id (expire and/or un-hold)] "
     "[-h queue_id (hold)] [-H queue_id (un-hold)] [--import directory] [-p (purge temporary files)] [-r queue_id (requeue)] "
-    "[-s (structure fix)] [-S (redundant structure fix)][-v (verbose)] [queue...]";
+    "[--sender address] [--domain domain] [--destination nexthop] [-s (structure fix)] [-S (redundant structure fix)][-v (verbose)] [queue...]";
 
 static const char help[] =
-    "usage: postsuper [-c config_dir] [-d id] [-h id] [-H id] [-r id] [-e id] [-f id] [queue...]\n"
+    "usage: postsuper [-c config_dir] [-d id] [-h id] [-H id] [-r id] [-e id] [-f id]\n"
+    "                 [--sender address] [--domain domain] [--destination nexthop] [queue...]\n"
     "\n"
     "  -d id   delete the message\n"
     "  -h id   put it on hold          -H id   release it from hold\n"
@@ -30,7 +31,15 @@ static const char help[] =
     "  -p -s -S  accepted: this queue has no stray files to clean up\n"
     "\n"
     "An id may be ALL (upper case), or - to read ids from standard input, one a line. Queues (incoming, active,\n"
-    "deferred, hold) restrict what is touched: postsuper -d ALL deferred. Only the superuser may do this.\n";
+    "deferred, hold) restrict what is touched: postsuper -d ALL deferred. Only the superuser may do this.\n"
+    "\n"
+    "These restrict it further; what is given has to fit, all of it, also for ids that are named:\n"
+    "  --sender user@example.com      its sender; <> is the null sender\n"
+    "  --sender @example.com          any sender in this domain\n"
+    "  --domain example.org           some recipient that is left is in this domain\n"
+    "  --destination nexthop          some recipient goes there: [relay.example]:25, or with its transport,\n"
+    "                                 smtp:[relay.example]:25; as last looked up for a delivery\n"
+    "A message with several recipients is acted on as a whole: postsuper -h ALL --domain example.org\n";
 
 /* In the order in which they are done. The report has an order of its own. */
 static const struct action {
@@ -46,6 +55,8 @@ static const struct action {
     {'h', QUEUE_ACT_HOLD, "placed on hold", "Placed on hold", 3},
     {'H', QUEUE_ACT_RELEASE, "released from hold", "Released from hold", 4},
 };
+enum { IDS_AT_ONCE = 1000 };
+enum { OPTION_IMPORT = 256, OPTION_SENDER, OPTION_DOMAIN, OPTION_DESTINATION };
 #define ACTION_COUNT (sizeof(actions) / sizeof(actions[0]))
 
 /* -f is an expiry and a release of the same messages. */
@@ -62,6 +73,7 @@ struct super {
     enum queue_name queues[8];
     size_t queue_count; /* 0 = all */
     bool restricted;    /* queues were named, maybe only such as are always empty here */
+    struct str sender, domain, destination;
     bool asked[ACTION_COUNT];
     uint64_t counts[ACTION_COUNT];
     const struct action *now;
@@ -73,54 +85,86 @@ static void one_done(void *ctx, const char *id)
     tell_info("%s: %s", id, s->now->done);
 }
 
-static struct err *act(struct super *s, struct access *a, size_t i, struct str id)
+/* ids: one, or some with spaces between; empty = all. */
+static struct err *act(struct super *s, struct access *a, size_t i, struct str ids)
 {
-    bool all = str_eq(id, STR("ALL"));
     s->now = &actions[i];
     for (size_t q = 0; q < (s->restricted ? s->queue_count : 1); q++) {
-        struct queue_select what = {.id = all ? STR("") : id,
-                                    .queue = s->restricted ? s->queues[q] : QUEUE_ANY};
+        struct queue_select what = {.id = ids,
+                                    .queue = s->restricted ? s->queues[q] : QUEUE_ANY,
+                                    .sender = s->sender,
+                                    .domain = s->domain,
+                                    .destination = s->destination};
         uint64_t n = 0;
-        struct err *e = access_do(a, actions[i].act, &what, all ? NULL : one_done, s, &n);
-        if (e)
-            return e;
+        struct err *e = access_do(a, actions[i].act, &what, ids.len ? one_done : NULL, s, &n);
         s->counts[i] += n;
-    }
-    return NULL;
-}
-
-static struct err *one_id(struct super *s, struct access *a, char option, struct str id)
-{
-    for (size_t i = 0; i < ACTION_COUNT; i++) {
-        bool wanted = actions[i].option == option ||
-                      (option == 'f' && (actions[i].option == 'e' || actions[i].option == 'H'));
-        if (!wanted)
-            continue;
-        if (!format_id_valid(id)) {
-            tell_warning("invalid mail queue id: %.*s", STR_ARG(id));
-            continue;
-        }
-        struct err *e = act(s, a, i, id);
         if (e)
             return e;
     }
     return NULL;
 }
 
+static bool asks_for(char option, const struct action *k)
+{
+    return k->option == option || (option == 'f' && (k->option == 'e' || k->option == 'H'));
+}
+
+static struct err *act_on(struct super *s, struct access *a, char option, struct str ids)
+{
+    struct err *e = NULL;
+    for (size_t i = 0; i < ACTION_COUNT && !e; i++)
+        if (asks_for(option, &actions[i]))
+            e = act(s, a, i, ids);
+    return e;
+}
+
+static bool id_is_fine(struct str id)
+{
+    if (format_id_valid(id))
+        return true;
+    tell_warning("invalid mail queue id: %.*s", STR_ARG(id));
+    return false;
+}
+
+/* Many at a time: each request is made safe before the next. ALL is a word of the command line only. */
 static struct err *ids_from_stdin(struct super *s, struct access *a, char option)
 {
     struct input in;
+    struct buf ids = {0};
     struct str line;
     bool whole;
-    struct err *e;
+    size_t n = 0;
+    struct err *e = NULL;
     input_open(&in);
-    while (input_line(&in, &line, &whole, &e) && !e)
-        if (whole)
-            e = one_id(s, a, option, line);
-        else
+    while (!e && input_line(&in, &line, &whole, &e) && !e) {
+        if (!whole)
             e = err_new(ERR_LIMIT, 0, "a line of standard input is too long for a queue id");
+        else if (id_is_fine(line)) {
+            buf_add_str(&ids, line);
+            buf_add_char(&ids, ' ');
+            n++;
+        }
+        if (!e && n == IDS_AT_ONCE) {
+            e = act_on(s, a, option, buf_str(&ids));
+            buf_reset(&ids);
+            n = 0;
+        }
+    }
+    if (n > 0 && !e)
+        e = act_on(s, a, option, buf_str(&ids));
+    buf_fini(&ids);
     input_close(&in);
     return e;
+}
+
+static struct err *carry_out_order(struct super *s, struct access *a, const struct order *o)
+{
+    struct str id = str_of(o->id);
+    if (str_eq(id, STR("-")))
+        return ids_from_stdin(s, a, o->option);
+    if (str_eq(id, STR("ALL")))
+        return act_on(s, a, o->option, STR(""));
+    return id_is_fine(id) ? act_on(s, a, o->option, id) : NULL;
 }
 
 static void report(const struct super *s)
@@ -138,14 +182,9 @@ static int run(struct access *a, void *ctx)
     static const char sequence[] = "drefhH";
     struct err *e = NULL;
     for (const char *option = sequence; *option && !e; option++)
-        for (size_t i = 0; i < s->order_count && !e; i++) {
-            if (s->orders[i].option != *option)
-                continue;
-            if (strcmp(s->orders[i].id, "-") == 0)
-                e = ids_from_stdin(s, a, *option);
-            else
-                e = one_id(s, a, *option, str_of(s->orders[i].id));
-        }
+        for (size_t i = 0; i < s->order_count && !e; i++)
+            if (s->orders[i].option == *option)
+                e = carry_out_order(s, a, &s->orders[i]);
     report(s);
     return e ? tell_fatal(1, "%s", e->text) : 0;
 }
@@ -179,11 +218,12 @@ static int carry_out(struct super *s, int argc, char **argv)
     s->restricted = argc > 0;
     for (size_t i = 0; i < s->order_count; i++)
         for (size_t k = 0; k < ACTION_COUNT; k++)
-            s->asked[k] |= s->orders[i].option == actions[k].option ||
-                           (s->orders[i].option == 'f' &&
-                            (actions[k].option == 'e' || actions[k].option == 'H'));
-    if (s->import && (s->order_count > 0 || argc > 0))
+            s->asked[k] |= asks_for(s->orders[i].option, &actions[k]);
+    bool filtered = s->sender.len > 0 || s->domain.len > 0 || s->destination.len > 0;
+    if (s->import && (s->order_count > 0 || argc > 0 || filtered))
         return tell_fatal(1, "--import goes with no other act");
+    if (filtered && s->order_count == 0)
+        return tell_fatal(1, "--sender, --domain and --destination say which mail: what is to be done with it?");
     if (s->import)
         return import_run(s->snapshot, s->import);
     if (s->order_count == 0) /* the structure of this queue is checked at each start */
@@ -191,9 +231,45 @@ static int carry_out(struct super *s, int argc, char **argv)
     return access_run(s->snapshot, "postsuper", true, run, s);
 }
 
+/* What is given twice, or empty, would touch more or other mail than meant. */
+static bool set_once(struct str *to, const char *value)
+{
+    bool fine = to->len == 0 && value[0] != '\0';
+    *to = str_of(value);
+    return fine;
+}
+
+static bool take_option(struct super *s, int opt, const char *value, const char **dash_c)
+{
+    switch (opt) {
+    case 'c':
+        *dash_c = value;
+        return true;
+    case OPTION_IMPORT:
+        s->import = value;
+        return true;
+    case OPTION_SENDER:
+        return set_once(&s->sender, value);
+    case OPTION_DOMAIN:
+        return set_once(&s->domain, value);
+    case OPTION_DESTINATION:
+        return set_once(&s->destination, value);
+    case '?':
+        return false;
+    default:
+        if (strchr("defhHr", opt))
+            s->orders[s->order_count++] = (struct order){(char)opt, value};
+        return true;
+    }
+}
+
 int cmd_postsuper(int argc, char **argv)
 {
-    static const struct option words[] = {{"import", required_argument, NULL, 'I'}, {NULL, 0, NULL, 0}};
+    static const struct option words[] = {{"import", required_argument, NULL, OPTION_IMPORT},
+                                          {"sender", required_argument, NULL, OPTION_SENDER},
+                                          {"domain", required_argument, NULL, OPTION_DOMAIN},
+                                          {"destination", required_argument, NULL, OPTION_DESTINATION},
+                                          {NULL, 0, NULL, 0}};
     const char *dash_c = NULL;
     bool bad = false;
     int opt;
@@ -201,16 +277,8 @@ int cmd_postsuper(int argc, char **argv)
     if (argc > 1 && strcmp(argv[1], "--help") == 0)
         return fputs(help, stdout), 0;
     struct super s = {.orders = mem_zalloc((size_t)argc * sizeof(struct order))};
-    while (!bad && (opt = getopt_long(argc, argv, "+c:d:e:f:h:H:pr:sSv", words, NULL)) > 0) {
-        if (opt == 'c')
-            dash_c = optarg;
-        else if (opt == 'I')
-            s.import = optarg;
-        else if (strchr("defhHr", opt))
-            s.orders[s.order_count++] = (struct order){(char)opt, optarg};
-        else
-            bad = opt == '?';
-    }
+    while (!bad && (opt = getopt_long(argc, argv, "+c:d:e:f:h:H:pr:sSv", words, NULL)) > 0)
+        bad = !take_option(&s, opt, optarg, &dash_c);
     int rc = 1;
     struct snapshot *config = NULL;
     if (bad)

@@ -263,40 +263,45 @@ static struct err *requeue_one(struct queue *queue, const struct service *svc, s
     return e;
 }
 
+struct requeue {
+    struct queue *queue;
+    const struct service *service;
+    enum queue_name only;
+    void (*each)(void *ctx, const char *id);
+    void *ctx;
+    uint64_t count;
+    bool failed;
+    struct err why;
+};
+
+static void requeue_found(void *ctx, const char *id)
+{
+    struct requeue *r = ctx;
+    bool done = false;
+    if (r->failed)
+        return;
+    struct err *e = requeue_one(r->queue, r->service, str_of(id), r->only, &done);
+    if (e) {
+        r->failed = true;
+        r->why = *e;
+    } else if (done) {
+        r->each(r->ctx, id);
+        r->count++;
+    }
+}
+
+/* What comes back under a new id is not found again. */
 struct err *control_requeue(struct queue *queue, const struct queue_select *what,
                             void (*each)(void *ctx, const char *id), void *ctx, uint64_t *count_out)
 {
     struct snapshot *s = config_current();
-    const struct service *svc = service_of(s, "cleanup");
-    struct arena *a = arena_new(4096, 0);
-    struct buf ids = {0};
-    struct err *e = NULL;
-    uint64_t after = 0;
-    size_t n = what->id.len ? 0 : 1;
-    if (what->id.len)
-        buf_add_lstr(&ids, what->id);
-    while (n > 0 && !e) { /* the ids first: what is requeued comes back under a new one */
-        struct queue_entry *list;
-        arena_reset(a);
-        e = queue_list(queue, after, 256, a, &list, &n);
-        for (size_t i = 0; !e && i < n; i++) {
-            buf_add_lstr(&ids, str_of(list[i].id));
-            after = list[i].seq;
-        }
-    }
-    struct rd r = rd_of(buf_str(&ids));
-    while (!e && r.ptr < r.end) {
-        bool done;
-        char id[QUEUE_ID_MAX];
-        str_copy(id, sizeof(id), rd_lstr(&r));
-        e = requeue_one(queue, svc, str_of(id), what->queue, &done);
-        if (!e && done) {
-            each(ctx, id);
-            (*count_out)++;
-        }
-    }
-    buf_fini(&ids);
-    arena_free(a);
+    struct requeue r = {.queue = queue,
+                        .service = service_of(s, "cleanup"),
+                        .only = what->queue,
+                        .each = each,
+                        .ctx = ctx};
+    struct err *e = queue_do(queue, QUEUE_ACT_FIND, what, requeue_found, &r, NULL);
+    *count_out = r.count;
     snapshot_unref(s);
-    return e;
+    return r.failed ? err_new(r.why.kind, r.why.code, "%s", r.why.text) : e;
 }

@@ -1,11 +1,12 @@
 /* control_queue: listing, acting and looking, for postqueue, postsuper and postcat. */
 #include "core/server/control_private.h"
+#include "io/base/clock.h"
 
-#define SLICE 64
+/* The first entries come at once, the others with less ado. */
+enum { SLICE_FIRST = 32, SLICE = 512, SEND_BYTES = 32768, SIGN_OF_LIFE_S = 10 };
 
-static void entry_frame(struct buf *b, const struct queue_entry *e)
+static void entry_body(struct buf *b, const struct queue_entry *e)
 {
-    wire_begin(b, WIRE_ENTRY);
     buf_add_u64(b, e->seq);
     buf_add_lstr(b, str_of(e->id));
     buf_add_u8(b, (uint8_t)e->queue);
@@ -21,46 +22,69 @@ static struct err *end_error(struct caller *c, struct err *e)
     return wire_send_end(c->fd, &c->out, WIRE_ERROR, 0, str_of(text));
 }
 
+/* Whoever reads slowly, or not at all, holds nothing up here but this fiber. */
+static struct err *send_entries(struct caller *c, const struct queue_entry *list, size_t n)
+{
+    struct err *e = NULL;
+    buf_reset(&c->out);
+    for (size_t i = 0; !e && i < n; i++) {
+        size_t begun = wire_more(&c->out, WIRE_ENTRY);
+        entry_body(&c->out, &list[i]);
+        wire_ended(&c->out, begun);
+        if (c->out.len >= SEND_BYTES)
+            e = wire_flush(c->fd, &c->out);
+    }
+    return e ? e : wire_flush(c->fd, &c->out);
+}
+
 struct err *control_list(struct caller *c, struct rd *body)
 {
     (void)body;
     uint64_t after = 0, total = 0;
-    size_t n;
+    size_t n, max = SLICE_FIRST;
     do {
         struct queue_entry *list;
         arena_reset(c->arena);
-        struct err *e = queue_list(c->queue, after, SLICE, c->arena, &list, &n);
+        struct err *e = queue_list(c->queue, after, max, c->arena, &list, &n);
         if (e)
             return end_error(c, e);
-        for (size_t i = 0; i < n; i++) {
-            entry_frame(&c->out, &list[i]);
-            e = wire_send(c->fd, &c->out);
-            if (e)
-                return e;
-            after = list[i].seq;
-        }
+        e = send_entries(c, list, n);
+        if (e)
+            return e;
+        if (n > 0)
+            after = list[n - 1].seq;
         total += n;
+        max = SLICE;
     } while (n > 0);
     return wire_send_end(c->fd, &c->out, WIRE_OK, total, STR(""));
 }
 
-static void collect_id(void *ctx, const char *id)
+struct doing {
+    struct caller *caller;
+    bool ids_wanted, broken;
+    int64_t sent_ns;
+    struct buf frames;
+};
+
+static void send_ids(struct doing *d)
 {
-    struct buf *ids = ctx;
-    buf_add_lstr(ids, str_of(id));
+    struct err *e = d->broken ? NULL : wire_flush(d->caller->fd, &d->frames);
+    d->broken |= e != NULL; /* nobody listens; what was asked for is done all the same */
+    d->sent_ns = clock_mono_ns();
+    buf_reset(&d->frames);
 }
 
-static struct err *send_ids(struct caller *c, const struct buf *ids)
+static void one_done(void *ctx, const char *id)
 {
-    struct rd r = rd_of(buf_str(ids));
-    while (r.ptr < r.end) {
-        wire_begin(&c->out, WIRE_ID);
-        buf_add_lstr(&c->out, rd_lstr(&r));
-        struct err *e = wire_send(c->fd, &c->out);
-        if (e)
-            return e;
+    struct doing *d = ctx;
+    bool silent = clock_mono_ns() - d->sent_ns > SIGN_OF_LIFE_S * NS_PER_S;
+    if (d->ids_wanted || silent) {
+        size_t begun = wire_more(&d->frames, WIRE_ID);
+        buf_add_lstr(&d->frames, d->ids_wanted ? str_of(id) : STR(""));
+        wire_ended(&d->frames, begun);
     }
-    return NULL;
+    if (silent || d->frames.len >= SEND_BYTES)
+        send_ids(d);
 }
 
 struct err *control_do(struct caller *c, struct rd *body)
@@ -68,22 +92,24 @@ struct err *control_do(struct caller *c, struct rd *body)
     enum queue_act act = (enum queue_act)rd_u8(body);
     struct queue_select what = {.id = rd_lstr(body)};
     what.queue = (enum queue_name)rd_u8(body);
+    what.sender = rd_lstr(body);
+    what.domain = rd_lstr(body);
+    what.destination = rd_lstr(body);
+    struct doing d = {.caller = c, .ids_wanted = rd_u8(body), .sent_ns = clock_mono_ns()};
     if (body->bad || act > QUEUE_ACT_EXPIRE || what.queue > QUEUE_CORRUPT)
         return wire_send_end(c->fd, &c->out, WIRE_ERROR, 0, STR("malformed request"));
-    struct buf ids = {0};
     uint64_t count = 0;
     struct err *e;
     if (act == QUEUE_ACT_REQUEUE)
-        e = control_requeue(c->queue, &what, collect_id, &ids, &count);
+        e = control_requeue(c->queue, &what, one_done, &d, &count);
     else
-        e = queue_do(c->queue, act, &what, collect_id, &ids, &count);
-    if (e) {
-        buf_fini(&ids);
-        return end_error(c, e);
-    }
-    e = send_ids(c, &ids);
-    buf_fini(&ids);
-    return e ? e : wire_send_end(c->fd, &c->out, WIRE_OK, count, STR(""));
+        e = queue_do(c->queue, act, &what, one_done, &d, &count);
+    char why[ERR_TEXT_MAX] = "";
+    if (e)
+        str_copy(why, sizeof(why), str_of(e->text));
+    send_ids(&d);
+    buf_fini(&d.frames);
+    return wire_send_end(c->fd, &c->out, why[0] ? WIRE_ERROR : WIRE_OK, count, str_of(why));
 }
 
 struct err *control_flush(struct caller *c, struct rd *body)
@@ -134,7 +160,8 @@ struct err *control_find(struct caller *c, struct rd *body)
         return end_error(c, e);
     if (!found)
         return wire_send_end(c->fd, &c->out, WIRE_OK, 0, STR(""));
-    entry_frame(&c->out, &entry);
+    wire_begin(&c->out, WIRE_ENTRY);
+    entry_body(&c->out, &entry);
     e = wire_send(c->fd, &c->out);
     if (!e)
         e = send_content(c, m);

@@ -10,7 +10,8 @@
 enum wire_verb {
     /* requests */
     WIRE_LIST = 1, /* -> ENTRY ... END */
-    WIRE_DO,       /* u8 queue_act, lstr id ("" = all), u8 queue_name -> ID ... END(count) */
+    WIRE_DO,       /* u8 queue_act, lstr ids ("" = all), u8 queue_name, lstr sender, lstr domain, lstr destination (queue.h),
+                      u8 ids wanted -> ID ... END(count). An empty ID says only that it goes on */
     WIRE_FLUSH,    /* lstr id, lstr site -> END(count 1 = found) */
     WIRE_FIND,     /* lstr id -> ENTRY, CONTENT ..., END; END(count 0) = no such message */
     WIRE_SUBMIT,   /* lstr sender, u8 ret, lstr envid, lstr full name, u32 flags (WIRE_SUBMIT_*), u32 n, n x (lstr address, u8 notify, lstr orcpt);
@@ -41,8 +42,19 @@ enum { WIRE_SUBMIT_8BIT = 1, WIRE_SUBMIT_UTF8 = 2, WIRE_SUBMIT_GATEWAY = 4 /* se
 void wire_begin(struct buf *b, enum wire_verb verb);
 /* Yields in a fiber. */
 struct err *wire_send(int fd, struct buf *b) MUST_USE;
+/* Several frames for one send: each is begun, filled, ended; wire_flush sends them all and resets b. */
+size_t wire_more(struct buf *b, enum wire_verb verb);
+void wire_ended(struct buf *b, size_t begun);
+struct err *wire_flush(int fd, struct buf *b) MUST_USE;
 /* Body in *b (reset). ERR_CLOSED at end of file. Yields in a fiber. */
 struct err *wire_recv(int fd, struct buf *b, enum wire_verb *verb_out) MUST_USE;
+/* The same for somebody who gets many: reads what is there, gives frame after frame. The body is borrowed until the
+ * next call. Zero-initialised is ready; after WIRE_END nothing is left in it. */
+struct wire_in {
+    struct buf bytes;
+    size_t at;
+};
+struct err *wire_next(int fd, struct wire_in *in, struct str *body_out, enum wire_verb *verb_out) MUST_USE;
 struct err *wire_send_end(int fd, struct buf *b, enum wire_status status, uint64_t count,
                           struct str text) MUST_USE;
 

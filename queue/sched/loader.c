@@ -188,18 +188,6 @@ void loader_room(struct sched *s)
         run_now(s);
 }
 
-static bool row_has_site(const struct store_row *row, struct str site)
-{
-    for (size_t i = 0; i < row->env->rcpt_count; i++) {
-        const struct rcpt *r = &row->env->rcpts[i];
-        ssize_t at = str_rindex(r->address, '@');
-        if ((r->state == RCPT_TODO || r->state == RCPT_DEFERRED) && at >= 0 &&
-            str_eq_nocase(str_from(r->address, (size_t)at + 1), site))
-            return true;
-    }
-    return false;
-}
-
 static struct err *wait_for_room(struct sched *s)
 {
     while (loader_full(s) && !s->draining) {
@@ -211,38 +199,36 @@ static struct err *wait_for_room(struct sched *s)
     return NULL;
 }
 
-/* In arrival order, so that what is deferred again meanwhile is not met twice. */
-static struct err *flush_walk(struct sched *s, struct str site, struct arena *a)
+static struct err *flush_one(struct sched *s, const struct store_pick *p)
 {
-    uint64_t after = 0;
-    size_t n;
-    do {
-        struct store_row *rows;
-        arena_reset(a);
-        struct err *e = store_list(s->store, after, SLICE, a, &rows, &n);
-        for (size_t i = 0; !e && i < n; i++) {
-            after = rows[i].seq;
-            if ((rows[i].flags & MESSAGE_HOLD) || umap_get(&s->active, rows[i].seq) ||
-                (site.len > 0 && !row_has_site(&rows[i], site)))
-                continue;
-            e = wait_for_room(s);
-            struct qmsg *m = NULL;
-            if (!e && !s->draining)
-                e = store_get(s->store, rows[i].seq, &m);
-            if (m)
-                (void)loader_take(s, m, true);
-        }
-        if (e)
-            return e;
-    } while (n > 0 && !s->draining);
+    struct qmsg *m = NULL;
+    if ((p->flags & MESSAGE_HOLD) || umap_get(&s->active, p->seq))
+        return NULL;
+    struct err *e = wait_for_room(s);
+    if (!e && !s->draining)
+        e = store_get(s->store, p->seq, &m);
+    if (e || !m)
+        return e;
+    if (qmsg_flags(m) & MESSAGE_HOLD)
+        qmsg_unref(m);
+    else
+        (void)loader_take(s, m, true);
     return NULL;
 }
 
+/* What comes in, or is deferred again, meanwhile is not met: the walk does not go by due time. */
 void loader_flush(struct sched *s, struct str site)
 {
-    struct arena *a = arena_new(16384, 0);
-    struct err *e = flush_walk(s, site, a);
+    struct store_query q = {.domain = site};
+    struct err *e = NULL;
+    while (!e && !q.ended && !s->draining) {
+        struct store_pick picks[SLICE];
+        size_t n = 0;
+        e = store_query(s->store, &q, picks, SLICE, &n);
+        for (size_t i = 0; !e && i < n; i++)
+            e = flush_one(s, &picks[i]);
+        fiber_yield();
+    }
     if (e && e->kind != ERR_CANCELED)
         log_error("qmgr", "flush: %s", e->text);
-    arena_free(a);
 }

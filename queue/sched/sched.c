@@ -279,6 +279,7 @@ void sched_resolved(struct active *a)
     struct str sender = env->sender_shown.ptr ? env->sender_shown : env->sender;
     log_info("qmgr", "%s: from=<%.*s>, size=%llu, nrcpt=%zu (queue active)", a->m->id,
              STR_ARG(sender), (unsigned long long)env->data_size, env->rcpt_count);
+    store_note_destinations(a->m);
     a->running++; /* nothing may end it while its recipients are being filed */
     if (env->rcpt_count == 1)
         file_one(a);

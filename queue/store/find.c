@@ -18,6 +18,7 @@ static struct err *from_row(struct store *s, const struct index_row *row, struct
     m->pub.place = row->place;
     m->flags = row->flags;
     m->due_us = row->due_us;
+    m->dests = row->dests;
     m->stage = STAGE_INDEXED;
     message_publish(m);
     *out = &m->pub;

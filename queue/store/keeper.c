@@ -6,7 +6,7 @@
 #include "io/ring/ring.h"
 #include "queue/store/private.h"
 
-enum { ROWS_AT_ONCE = 1000, WARN_EVERY_S = 60, COVER_STEP = 8 << 20 };
+enum { ROWS_AT_ONCE = 1000, WARN_EVERY_S = 60, COVER_STEP = 8 << 20, TIDY_MS = 200 };
 
 /* One index round. First, in one breath, what is to be written is taken off the lists and the
  * position is noted up to which these lists (and the index as it is) tell all: the end of the safe
@@ -288,6 +288,22 @@ static bool spares_short(struct store *s)
     return is;
 }
 
+/* Goes on at once when there is more, after the keeper's other duties. */
+static struct err *tidy(struct store *s)
+{
+    int64_t until = clock_in_ms(TIDY_MS);
+    struct err *e = NULL;
+    bool more = true;
+    while (e == NULL && more && !s->stopping && clock_mono_ns() < until) {
+        e = index_tidy(s->index, &more);
+        if (e == NULL && more)
+            fiber_yield();
+    }
+    if (e == NULL && more)
+        event_set(&s->keeper_wanted);
+    return e;
+}
+
 static struct err *keep(struct store *s)
 {
     struct err *e = NULL;
@@ -297,6 +313,8 @@ static struct err *keep(struct store *s)
     space_free(s);
     while (e == NULL && more && !s->stopping)
         e = space_prepare(s, &more);
+    if (e == NULL)
+        e = index_trouble(s, tidy(s));
     if (e == NULL && !s->stopping && !store_keeps_all(s) && space_wants_compaction(s))
         e = space_compact(s);
     return e;

@@ -63,6 +63,13 @@ static bool sender_fits(const struct store_query *q, struct str sender)
     return at >= 0 && str_eq_nocase(str_from(sender, (size_t)at + 1), domain);
 }
 
+static bool in_domain(enum rcpt_state state, struct str address, struct str domain)
+{
+    ssize_t at = str_rindex(address, '@');
+    return (state == RCPT_TODO || state == RCPT_DEFERRED) && at >= 0 &&
+           str_eq_nocase(str_from(address, (size_t)at + 1), domain);
+}
+
 static bool domain_fits(const struct store_query *q, struct envelope_view *v)
 {
     enum rcpt_state state;
@@ -70,9 +77,7 @@ static bool domain_fits(const struct store_query *q, struct envelope_view *v)
     if (q->domain.len == 0)
         return true;
     while (envelope_next_rcpt(v, &state, &address)) {
-        ssize_t at = str_rindex(address, '@');
-        if ((state == RCPT_TODO || state == RCPT_DEFERRED) && at >= 0 &&
-            str_eq_nocase(str_from(address, (size_t)at + 1), q->domain))
+        if (in_domain(state, address, q->domain))
             return true;
     }
     return false;
@@ -107,6 +112,17 @@ static bool fits(const struct index *x, const struct store_query *q, const struc
                                .spilled = row->place.spilled};
     return sender_fits(q, v.sender) && destination_fits(x->store->secret, q, row->dests) &&
            domain_fits(q, &v);
+}
+
+bool store_fits(const struct qmsg *pub, const struct store_query *q)
+{
+    const struct message *m = (const struct message *)(const void *)pub;
+    const struct envelope *env = pub->env;
+    bool in = q->domain.len == 0;
+    for (size_t i = 0; !in && i < env->rcpt_count; i++)
+        in = in_domain(env->rcpts[i].state, env->rcpts[i].address, q->domain);
+    return in && (!q->held || (m->flags & MESSAGE_HOLD)) && sender_fits(q, env->sender) &&
+           destination_fits(m->store->secret, q, m->dests);
 }
 
 /* --- the walk, one slice in one transaction */

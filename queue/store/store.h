@@ -162,6 +162,8 @@ struct store_pick {
  * Yields. */
 struct err *store_query(struct store *s, struct store_query *q, struct store_pick *out, size_t max,
                         size_t *count_out) MUST_USE;
+/* Does this one fit? */
+bool store_fits(const struct qmsg *m, const struct store_query *q);
 /* Does nothing for a message that is in memory or gone: false. Else as store_remove; nothing is
  * loaded. */
 bool store_remove_pick(struct store *s, const struct store_pick *p);
