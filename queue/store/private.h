@@ -101,7 +101,8 @@ struct store {
         uint64_t end, last; /* position, exclusive; epochs from `last` on may end in a torn write */
         uint64_t below;     /* what first_new was last: these may have rows though they are young */
         bool settle;        /* and have not been brought up to date since */
-        bool sweep;         /* content/ has not been looked through */
+        bool sweep; /* content/ is to be looked through, once the index is proven: */
+        uint64_t sweep_below; /* for what has no row there goes */
         bool damaged;       /* the index as it is: it is to be set aside */
         char why[160];
         int64_t renewed_ns;

@@ -159,7 +159,6 @@ static struct err *renew_running(struct store *s)
         pthread_mutex_unlock(&s->log.lock);
         s->first_new = s->rebuild.below = atomic_load(&s->next_seq);
         s->rebuild.last = UINT64_MAX;
-        s->rebuild.sweep = false;
         s->rebuild.settle = true;
         s->rebuild.damaged = false;
         s->rebuild.renewed_ns = clock_mono_ns();
@@ -233,7 +232,6 @@ static struct err *recount(struct store *s)
 
 static struct err *rebuild_end(struct store *s)
 {
-    uint64_t below = s->first_new;
     /* A round that is under way has left old messages out: it must not be the one that says how far
      * the index has come. */
     struct err *e = sem_take(&s->round, DEADLINE_NEVER);
@@ -253,10 +251,7 @@ static struct err *rebuild_end(struct store *s)
     keeper_wake(s);
     if (s->on_ready != NULL)
         s->on_ready(s->on_ready_ctx);
-    if (!s->rebuild.sweep)
-        return NULL;
-    s->rebuild.sweep = false;
-    return sweep_content(s, below);
+    return NULL;
 }
 
 void rebuild_tell(struct store *s)
@@ -316,7 +311,14 @@ static struct err *mind(struct store *s)
         e = keeper_round(s, 0);
         s->rebuild.settle = e != NULL;
     }
-    return e == NULL && !s->proven ? scrub(s) : e;
+    if (e == NULL && !s->proven)
+        e = scrub(s);
+    /* Not before: an index that has lost a row would have its message's content deleted. */
+    if (e == NULL && s->proven && s->rebuild.sweep) {
+        e = sweep_content(s, s->rebuild.sweep_below);
+        s->rebuild.sweep = e != NULL;
+    }
+    return e;
 }
 
 static void minder(void *arg)

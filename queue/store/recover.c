@@ -426,6 +426,25 @@ static struct err *drop_content(struct store *s, const char *name, int64_t damag
     return e;
 }
 
+/* Numbers of drafts that were never committed: their files are not to be written over, nor taken for a new
+ * draft's when they are swept out. */
+static void number_above_content(struct recovery *r)
+{
+    const struct dirent *entry;
+    uint64_t most = r->next_seq + SEQ_GAP;
+    DIR *dir = fdopendir(dup(r->store->content_dir_fd));
+    if (dir == NULL)
+        return;
+    rewinddir(dir);
+    while ((entry = readdir(dir)) != NULL) {
+        unsigned long long seq;
+        if (entry->d_name[0] != '.' && sscanf(entry->d_name, "%16llx", &seq) == 1 &&
+            seq >= r->next_seq && seq < most)
+            r->next_seq = seq + 1;
+    }
+    (void)closedir(dir);
+}
+
 struct err *sweep_content(struct store *s, uint64_t below)
 {
     struct err *e = NULL;
@@ -479,16 +498,17 @@ static struct err *recover_with(struct recovery *r, const char *path)
         r->next_seq += SEQ_GAP; /* numbers may have been given that no record tells of */
     if (r->next_seq < FIRST_SEQ)
         r->next_seq = FIRST_SEQ;
+    number_above_content(r);
     atomic_store(&s->next_seq, r->next_seq);
     s->rebuild.end = r->end;
     s->rebuild.last = r->last;
-    s->rebuild.sweep = s->first_new != 0;
+    s->rebuild.sweep = true;
+    s->rebuild.sweep_below = r->next_seq;
     if (s->first_new != 0)
         s->first_new = r->next_seq;
     else
         s->covered = r->end;
-    e = finish(r);
-    return e == NULL && !s->rebuild.sweep ? sweep_content(s, UINT64_MAX) : e;
+    return finish(r);
 }
 
 struct err *recover(struct store *s)
