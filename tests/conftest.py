@@ -16,6 +16,8 @@ def pytest_addoption(parser):
                      help="recipients of the large message (default 100000)")
     parser.addoption("--sessions", type=int, default=1000,
                      help="sessions open at once (default 1000; TSan has room for 300 fibers)")
+    parser.addoption("--rot-seed", type=int, default=0,
+                     help="which bytes test_rot damages (default: others each time; a failure prints it)")
 
 
 def pytest_collection_modifyitems(config, items):
