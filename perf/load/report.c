@@ -66,7 +66,7 @@ void json_int(struct json *j, const char *key, int64_t value)
 void json_num(struct json *j, const char *key, double value)
 {
     json_key(j, key);
-    buf_printf(&j->out, "%.6g", isfinite(value) ? value : 0);
+    buf_printf(&j->out, "%.16g", isfinite(value) ? value : 0);
 }
 
 void json_hist(struct json *j, const char *key, const struct hist *h)

@@ -13,6 +13,8 @@
 #include "perf/load/lines.h"
 #include "perf/load/manners.h"
 
+#define SINK_HOST "sink.load.example"
+
 struct place {
     const struct manner *manner;
     struct place *next; /* all of them */
@@ -27,13 +29,11 @@ struct place {
 
 struct sink {
     const struct rules *rules;
-    const char *host;
     uint64_t connections_max, messages_max; /* 0: no limit */
     int64_t timeout_ns, start_ns;
     bool dedupe;
     struct idset ids, deliveries; /* messages; message and recipient */
     struct first_times greylist;
-    struct str ehlo[2]; /* the usual reply; without PIPELINING */
 
     pthread_mutex_t lock; /* places */
     struct hmap by_addr;
@@ -51,6 +51,7 @@ struct crew {
     size_t listening_count;
     struct lines received;
     struct hist delivered; /* from the stamp in the message until its end was read */
+    int64_t first_us, last_us; /* wall clock of messages; 0: none came */
 };
 
 /* One accepted connection. */

@@ -5,6 +5,7 @@
 #include "io/fiber/fiber.h"
 #include "io/net/sock.h"
 #include "io/net/stream.h"
+#include "perf/load/report.h"
 #include "perf/load/sink.h"
 
 enum {
@@ -156,26 +157,27 @@ static struct str path_of(struct str text)
 
 static void on_helo(struct visit *v, bool ehlo)
 {
+    const struct manner *m = v->manner;
     forget_mail(v);
-    if (ehlo && v->manner->no_ehlo) {
+    if (ehlo && m->no_ehlo) {
         refuse(v, STR("502 5.5.1 HELO, please\r\n"));
         return;
     }
     if (!welcome(v, SINK_HELO))
         return;
     if (!ehlo) {
-        reply(v, STR("250 sink.load.example\r\n"));
+        reply(v, STR("250 " SINK_HOST "\r\n"));
         return;
     }
-    if (v->manner->size == 0) {
-        reply(v, v->sink->ehlo[v->manner->no_pipelining]);
-        return;
+    reply(v, STR("250-" SINK_HOST "\r\n"));
+    if (!m->no_pipelining)
+        reply(v, STR("250-PIPELINING\r\n"));
+    if (m->size > 0) {
+        char line[48];
+        int n = snprintf(line, sizeof line, "250-SIZE %llu\r\n", (unsigned long long)m->size);
+        reply(v, str_make(line, (size_t)n));
     }
-    char with_size[300];
-    struct str usual = v->sink->ehlo[v->manner->no_pipelining];
-    int n = snprintf(with_size, sizeof with_size, "250-%s\r\n250-SIZE %llu\r\n%.*s", v->sink->host,
-                     (unsigned long long)v->manner->size, STR_ARG(usual));
-    reply(v, str_make(with_size, (size_t)n));
+    reply(v, STR("250-8BITMIME\r\n250-ENHANCEDSTATUSCODES\r\n250 SMTPUTF8\r\n"));
 }
 
 /* "SIZE=n" beyond the limit? */
@@ -222,7 +224,7 @@ static bool greylisted(struct visit *v, uint64_t rcpt)
 static void on_rcpt(struct visit *v, struct str line)
 {
     if (!v->in_mail) {
-        refuse(v, STR("503 5.5.1 MAIL first\r\n"));
+        reply(v, STR("503 5.5.1 MAIL first\r\n"));
         return;
     }
     if (v->rcpt_count == RCPTS_MAX) {
@@ -309,16 +311,21 @@ static void read_content(struct visit *v, struct content *c)
 static void record(struct visit *v, const struct content *c)
 {
     struct place *p = v->place;
+    struct crew *crew = v->crew;
+    crew->last_us = clock_wall_us();
+    if (crew->first_us == 0)
+        crew->first_us = crew->last_us;
     count(&p->messages, 1);
     count(&p->rcpts, v->rcpt_count);
     count(&p->bytes, c->bytes);
-    count(&v->sink->messages, 1);
+    if (count(&v->sink->messages, 1) + 1 == v->sink->messages_max)
+        main_wake();
     if (!c->marked) {
         count(&p->unmarked, 1);
         return;
     }
-    hist_add(&v->crew->delivered, (clock_wall_us() - c->sent_us) * NS_PER_US);
-    lines_add(&v->crew->received, str_make(c->text, c->text_len));
+    hist_add(&crew->delivered, (crew->last_us - c->sent_us) * NS_PER_US);
+    lines_add(&crew->received, str_make(c->text, c->text_len));
     if (!v->sink->dedupe)
         return;
     (void)idset_add(&v->sink->ids, c->id);
@@ -332,8 +339,9 @@ static void on_data(struct visit *v)
 {
     struct content c = {0};
     if (v->rcpt_count == 0) {
-        refuse(v, v->in_mail && v->tried > 0 ? STR("554 5.5.1 no valid recipients\r\n")
-                                             : STR("503 5.5.1 RCPT first\r\n"));
+        /* Not counted: the refusal was before. */
+        reply(v, v->tried > 0 ? STR("554 5.5.1 no valid recipients\r\n")
+                              : STR("503 5.5.1 RCPT first\r\n"));
         return;
     }
     if (!welcome(v, SINK_DATA))
@@ -424,7 +432,7 @@ static void converse(struct visit *v)
         count(&v->place->over_limit, 1);
         refuse(v, STR("421 4.7.0 too many connections\r\n"));
     } else if (welcome(v, SINK_BANNER)) {
-        reply(v, STR("220 sink.load.example ESMTP\r\n"));
+        reply(v, STR("220 " SINK_HOST " ESMTP\r\n"));
     }
     while (!v->over)
         next_command(v);

@@ -29,7 +29,7 @@ static const char usage[] =
     "  -j, --json FILE        the figures, for programs; every address among them\n"
     "  -q, --quiet            no progress line (it is shown on a terminal only)\n";
 
-enum { BACKLOG = 4096, OPT_THREADS = 256, OPT_TIMEOUT, OPT_NO_DEDUPE, FIBERS_MAX = 200000 };
+enum { BACKLOG = 4096, LAST_REPLY_MS = 100, OPT_THREADS = 256, OPT_TIMEOUT, OPT_NO_DEDUPE, FIBERS_MAX = 200000 };
 
 static const struct option options[] = {
     {"rules", required_argument, NULL, 'r'},
@@ -214,6 +214,7 @@ static void start_crews(struct sink *s, const struct files *f, char **where, siz
 /* --- the report */
 
 struct sums {
+    int64_t first_us, last_us;
     uint64_t connections, messages, rcpts, bytes, again, unmarked, refused_4xx, refused_5xx, dropped,
         hung, over_limit, greylisted, places;
 };
@@ -238,6 +239,13 @@ static struct sums sum_places(struct sink *s)
         t.places++;
     }
     pthread_mutex_unlock(&s->lock);
+    for (size_t i = 0; i < s->crew_count; i++) {
+        const struct crew *c = &s->crews[i];
+        if (c->first_us > 0 && (t.first_us == 0 || c->first_us < t.first_us))
+            t.first_us = c->first_us;
+        if (c->last_us > t.last_us)
+            t.last_us = c->last_us;
+    }
     return t;
 }
 
@@ -245,9 +253,11 @@ static void print_result(struct sink *s, const struct sums *t, double seconds,
                          const struct cpu_time *cpu, const struct hist *delivered)
 {
     double n = t->messages > 0 ? (double)t->messages : 1;
-    printf("received %llu messages, %llu recipients, %.1f MiB in %.2f s on %llu addresses\n",
+    double busy_s = (double)(t->last_us - t->first_us) / 1e6;
+    printf("received %llu messages, %llu recipients, %.1f MiB on %llu addresses in %.2f s, "
+           "%.2f s from the first to the last\n",
            (unsigned long long)t->messages, (unsigned long long)t->rcpts,
-           (double)t->bytes / 1048576, seconds, (unsigned long long)t->places);
+           (double)t->bytes / 1048576, (unsigned long long)t->places, seconds, busy_s);
     if (s->dedupe)
         printf("distinct ids %llu, repeated deliveries to a recipient %llu, without id %llu\n",
                (unsigned long long)idset_count(&s->ids), (unsigned long long)t->again,
@@ -291,6 +301,8 @@ static void write_json(struct sink *s, const struct sums *t, double seconds,
     json_begin(&j, NULL, '{');
     json_str(&j, "tool", STR("smtp_sink"));
     json_num(&j, "seconds", seconds);
+    json_num(&j, "first_message_at", (double)t->first_us / 1e6);
+    json_num(&j, "last_message_at", (double)t->last_us / 1e6);
     json_int(&j, "messages", (int64_t)t->messages);
     json_int(&j, "recipients", (int64_t)t->rcpts);
     json_int(&j, "bytes", (int64_t)t->bytes);
@@ -327,9 +339,7 @@ static void watch(struct sink *s, bool show)
         uint64_t n = atomic_load(&s->messages);
         if (s->messages_max > 0 && n >= s->messages_max)
             break;
-        /* A count to wait for is looked at more often than the line is written. */
-        bool counted = s->messages_max > 0;
-        if (main_wait(counted ? clock_in_ms(20) : tick + NS_PER_S) || clock_mono_ns() < tick + NS_PER_S)
+        if (main_wait(tick + NS_PER_S))
             continue;
         tick += NS_PER_S;
         if (show)
@@ -340,14 +350,6 @@ static void watch(struct sink *s, bool show)
     }
     if (show)
         fputc('\n', stderr);
-}
-
-static void make_ehlo(struct sink *s, struct arena *a)
-{
-    static const char rest[] = "250-8BITMIME\r\n250-ENHANCEDSTATUSCODES\r\n250 SMTPUTF8\r\n";
-    s->host = "sink.load.example";
-    s->ehlo[0] = arena_printf(a, "250-%s\r\n250-PIPELINING\r\n%s", s->host, rest);
-    s->ehlo[1] = arena_printf(a, "250-%s\r\n%s", s->host, rest);
 }
 
 int main(int argc, char **argv)
@@ -363,7 +365,6 @@ int main(int argc, char **argv)
     read_options(s, &f, argc, argv);
     must(manner_parse(a, str_of(f.manner), &usual), "--manner");
     must(rules_read(a, f.rules, &usual, &s->rules), "--rules");
-    make_ehlo(s, a);
     pthread_mutex_init(&s->lock, NULL);
     idset_init(&s->ids);
     idset_init(&s->deliveries);
@@ -371,6 +372,8 @@ int main(int argc, char **argv)
     main_signals();
     start_crews(s, &f, argv + optind, (size_t)(argc - optind));
     watch(s, !f.quiet && isatty(2));
+    if (!main_stopped()) /* the last client is to get its reply */
+        (void)main_wait(clock_in_ms(LAST_REPLY_MS));
     double seconds = (double)(clock_mono_ns() - s->start_ns) / 1e9;
     for (size_t i = 0; i < s->crew_count; i++) {
         struct crew *c = &s->crews[i];

@@ -227,6 +227,7 @@ static void add_tally(struct tally *sum, const struct tally *t)
     tally_add(&sum->rcpts_refused, t->rcpts_refused);
     tally_add(&sum->bytes, t->bytes);
     tally_add(&sum->connections, t->connections);
+    tally_add(&sum->stale, t->stale);
     tally_add(&sum->open, t->open);
     for (int i = 0; i < STAGE_COUNT; i++) {
         tally_add(&sum->refused[i][0], t->refused[i][0]);
@@ -328,10 +329,11 @@ static void print_result(const struct load *l, const struct result *r)
            (unsigned long long)r->sum.sent, (unsigned long long)r->sum.rcpts,
            (double)r->sum.bytes / 1048576, r->seconds, (double)r->sum.sent / r->seconds);
     printf("failed %llu (attempts refused %llu, broken %llu), recipients refused besides %llu, "
-           "connections %llu\n",
+           "connections %llu, found closed %llu\n",
            (unsigned long long)r->sum.failed, (unsigned long long)all_refused(&r->sum),
            (unsigned long long)all_broken(&r->sum),
-           (unsigned long long)r->sum.rcpts_refused, (unsigned long long)r->sum.connections);
+           (unsigned long long)r->sum.rcpts_refused, (unsigned long long)r->sum.connections,
+           (unsigned long long)r->sum.stale);
     print_trouble(l, &r->sum);
     printf("own CPU %.1f us a message (user %.1f, system %.1f)\n", cpu_us / n,
            r->cpu.user_s * 1e6 / n, r->cpu.system_s * 1e6 / n);
@@ -371,6 +373,7 @@ static void write_json(const struct load *l, const struct result *r, const char 
     json_int(&j, "refused", (int64_t)all_refused(&r->sum));
     json_int(&j, "broken", (int64_t)all_broken(&r->sum));
     json_int(&j, "connections", (int64_t)r->sum.connections);
+    json_int(&j, "stale", (int64_t)r->sum.stale);
     json_num(&j, "messages_per_s", (double)r->sum.sent / r->seconds);
     json_num(&j, "cpu_user_s", r->cpu.user_s);
     json_num(&j, "cpu_system_s", r->cpu.system_s);

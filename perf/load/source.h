@@ -41,7 +41,8 @@ struct tally {
     atomic_uint_fast64_t refused[STAGE_COUNT][2]; /* attempts refused: 4xx, 5xx (and other) */
     atomic_uint_fast64_t broken[STAGE_COUNT];     /* no reply: not reached, lost, timed out, garbage */
     atomic_uint_fast64_t connections;
-    atomic_uint_fast64_t open; /* now */
+    atomic_uint_fast64_t stale; /* reused ones the server had closed meanwhile: no failure */
+    atomic_uint_fast64_t open;  /* now */
 };
 
 struct load {

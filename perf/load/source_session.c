@@ -28,8 +28,9 @@ struct session {
     size_t size;
 };
 
-/* ACCEPTED, or why not. BROKEN: the connection cannot be used any more. */
-enum outcome { ACCEPTED, REFUSED, BROKEN };
+/* ACCEPTED, or why not. BROKEN: the connection cannot be used any more. STALE: it could not, since the
+ * message before; the server did not see this one. */
+enum outcome { ACCEPTED, REFUSED, BROKEN, STALE };
 
 static void note(struct session *s, enum stage stage, const char *text)
 {
@@ -51,6 +52,23 @@ static enum outcome refused(struct session *s, enum stage stage)
     note(s, stage, s->text);
     tally_add(&s->gang->tally.refused[stage][s->code / 100 == 4 ? 0 : 1], 1);
     return s->code == 421 ? BROKEN : REFUSED;
+}
+
+/* A server may close a connection that idles: at the first word of a further message this shows. */
+static enum outcome stale(struct session *s)
+{
+    tally_add(&s->gang->tally.stale, 1);
+    return STALE;
+}
+
+static enum outcome broken_at_mail(struct session *s, const struct err *e)
+{
+    return s->on_connection > 1 && e->kind != ERR_TIMEOUT ? stale(s) : broken(s, STAGE_MAIL, e);
+}
+
+static enum outcome refused_at_mail(struct session *s)
+{
+    return s->on_connection > 1 && s->code == 421 ? stale(s) : refused(s, STAGE_MAIL);
 }
 
 static void begin_step(struct session *s)
@@ -270,10 +288,10 @@ static enum outcome envelope_pipelined(struct session *s, uint64_t *taken_out)
     if (!e)
         e = timed_reply(s, STAGE_MAIL, start);
     if (e)
-        return broken(s, STAGE_MAIL, e);
-    enum outcome result = s->code / 100 == 2 ? ACCEPTED : refused(s, STAGE_MAIL);
-    if (result == BROKEN)
-        return BROKEN;
+        return broken_at_mail(s, e);
+    enum outcome result = s->code / 100 == 2 ? ACCEPTED : refused_at_mail(s);
+    if (result == BROKEN || result == STALE)
+        return result;
     uint64_t taken = 0;
     for (uint64_t i = 0; i < s->rcpts; i++) {
         e = timed_reply(s, STAGE_RCPT, start);
@@ -309,9 +327,9 @@ static enum outcome envelope_stepwise(struct session *s, uint64_t *taken_out)
     if (!e)
         e = send_and_wait(s, STAGE_MAIL);
     if (e)
-        return broken(s, STAGE_MAIL, e);
+        return broken_at_mail(s, e);
     if (s->code / 100 != 2)
-        return refused(s, STAGE_MAIL);
+        return refused_at_mail(s);
     uint64_t taken = 0;
     for (uint64_t i = 0; i < s->rcpts; i++) {
         e = put_rcpt(s, i);
@@ -405,11 +423,11 @@ static enum outcome attempt(struct session *s)
         }
     }
     enum outcome o = transaction(s);
-    if (o == BROKEN)
+    if (o == BROKEN || o == STALE)
         close_connection(s);
     else if (s->load->reuse > 0 && s->on_connection >= s->load->reuse)
         quit(s);
-    return o;
+    return o == STALE ? attempt(s) : o; /* on a fresh one it is not STALE again */
 }
 
 static bool stopped(const struct session *s)

@@ -159,7 +159,8 @@ def test_addresses_have_manners_of_their_own(sink, tmp_path):
     places = {int(a.split(".")[3]): p for a, p in got["addresses"].items()}
     assert sorted(places) == list(range(1, 10))
     assert [places[i]["messages"] for i in range(1, 10)] == [0, 6, 6, 6, 6, 0, 0, 8, 0]
-    assert places[1]["refused_4xx"] >= 8 and places[5]["greylisted"] == 2
+    assert places[1]["refused_4xx"] == 8 and places[5]["greylisted"] == 2
+    assert places[2]["refused_5xx"] == 2 and got["refused_5xx"] == 2 + 1 + 8
     assert places[7]["dropped"] == 1 and places[8]["dropped"] == 1
     assert got["messages"] == got["distinct_ids"] == 32
     assert Counter(acked(tmp_path)) == Counter(s.received())
@@ -172,6 +173,16 @@ def test_a_limit_of_connections_is_421_and_retry_gets_past_it(sink, tmp_path):
     assert sent["accepted"] == got["distinct_ids"] == 100 and sent["failed"] == 0
     assert got["over_limit"] > 0
     assert sent["stages"]["banner"]["refused_4xx"] == got["over_limit"]
+
+
+def test_a_connection_closed_while_it_idled_is_no_failure(sink, tmp_path):
+    """The sink gives up on a silent client after 50 ms; arrivals are 200 ms apart."""
+    s = sink("--timeout", "50ms")
+    sent = source(tmp_path, "-s", 1, "-m", 5, "-c", 0, "--rate", 5, "--even", "127.0.0.1:%d" % s.port)
+    got = s.end()
+    assert sent["accepted"] == got["distinct_ids"] == 5
+    assert sent["failed"] == 0 and sent["stages"]["mail"]["broken"] == 0
+    assert sent["stale"] > 0 and sent["connections"] == sent["stale"] + 1
 
 
 def test_a_tarpit_sends_its_bytes_one_by_one(sink, tmp_path):
