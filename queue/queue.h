@@ -127,6 +127,10 @@ struct err *queue_do(struct queue *q, enum queue_act act, const struct queue_sel
  * under way. */
 struct err *queue_flush(struct queue *q, struct str id, struct str site, bool *found_out) MUST_USE;
 
+/* Reads one message from end to end. *aside_out: its content is damaged, and it was moved to corrupt/. ERR_IO: it could
+ * not be read, and stays. */
+struct err *queue_check(struct queue *q, struct str id, bool *aside_out) MUST_USE;
+
 /* Looking, in slices, so that no LMDB reader stays open. Entries in arrival order. */
 struct queue_entry {
     uint64_t seq;

@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include "core/cmd/access.h"
+#include "core/cmd/check.h"
 #include "core/cmd/cmd.h"
 #include "core/cmd/format.h"
 #include "core/cmd/import.h"
@@ -28,7 +29,10 @@ static const char help[] =
     "  --import DIR  queue what a Postfix queue directory holds (incoming, active, deferred, hold), each message\n"
     "          once, with its times, reasons and hold state; DIR is only read, its Postfix must be stopped, and\n"
     "          the same command may be given again\n"
-    "  -p -s -S  accepted: this queue has no stray files to clean up\n"
+    "  -s      check: the log, each message, large contents and the index. With the mail system down, damaged\n"
+    "          messages are moved to the corrupt queue and a damaged index is removed (the next start builds it\n"
+    "          again); while it runs nothing is changed. Silent when nothing is wrong; -v says what was looked at\n"
+    "  -S      the same as -s          -p   accepted: this queue has no stray files to clean up\n"
     "\n"
     "An id may be ALL (upper case), or - to read ids from standard input, one a line. Queues (incoming, active,\n"
     "deferred, hold) restrict what is touched: postsuper -d ALL deferred. Only the superuser may do this.\n"
@@ -68,6 +72,7 @@ struct order {
 struct super {
     const struct snapshot *snapshot;
     const char *import; /* a Postfix queue directory */
+    bool check, verbose;
     struct order *orders;
     size_t order_count;
     enum queue_name queues[8];
@@ -226,8 +231,9 @@ static int carry_out(struct super *s, int argc, char **argv)
         return tell_fatal(1, "--sender, --domain and --destination say which mail: what is to be done with it?");
     if (s->import)
         return import_run(s->snapshot, s->import);
-    if (s->order_count == 0) /* the structure of this queue is checked at each start */
-        return 0;
+    int rc = s->check ? check_run(s->snapshot, s->verbose) : 0;
+    if (s->order_count == 0 || rc != 0)
+        return rc;
     return access_run(s->snapshot, "postsuper", true, run, s);
 }
 
@@ -254,6 +260,13 @@ static bool take_option(struct super *s, int opt, const char *value, const char 
         return set_once(&s->domain, value);
     case OPTION_DESTINATION:
         return set_once(&s->destination, value);
+    case 's':
+    case 'S':
+        s->check = true;
+        return true;
+    case 'v':
+        s->verbose = true;
+        return true;
     case '?':
         return false;
     default:

@@ -27,9 +27,14 @@ void verify_tell(struct checking *c, enum finding_kind kind, const char *where, 
     va_start(ap, fmt);
     (void)vsnprintf(f.why, sizeof f.why, fmt, ap);
     va_end(ap);
-    c->v->damaged += kind >= FINDING_HEADER;
-    c->v->index_unfit |= kind == FINDING_INDEX;
-    c->v->found(c->v->ctx, &f);
+    verify_pass_on(c, &f);
+}
+
+void verify_pass_on(struct checking *c, const struct finding *f)
+{
+    c->v->damaged += f->kind >= FINDING_HEADER;
+    c->v->index_unfit |= f->kind == FINDING_INDEX;
+    c->v->found(c->v->ctx, f);
 }
 
 void verify_at(char where[64], const char *segment, uint32_t at)
@@ -182,14 +187,16 @@ static struct finding finding_of(const struct checking *c, const struct verify_s
                                  const struct scan_item *item, const char *bad,
                                  const struct message_body *body)
 {
-    struct finding f = {.kind = item->kind == SCAN_GAP ? FINDING_GAP : FINDING_RECORD};
+    struct finding f = {.kind = FINDING_GAP, .pos = g->epoch << 32 | item->at};
     verify_at(f.where, g->name, item->at);
     if (item->kind == SCAN_GAP) {
+        f.bytes = item->bytes.len;
         (void)snprintf(f.why, sizeof f.why, "%s: %zu bytes", bad, item->bytes.len);
         return f;
     }
     (void)snprintf(f.why, sizeof f.why, "%s", bad);
     f.seq = item->head.seq;
+    f.kind = item->head.type == RECORD_MESSAGE ? FINDING_RECORD : FINDING_MARK;
     struct arena *a = arena_new(0, 0);
     struct envelope *env;
     if (item->head.type == RECORD_MESSAGE && body->envelope.len > 0 &&
@@ -227,20 +234,18 @@ static void scan(struct checking *c, const struct verify_segment *g, struct str 
     *batches_out = s.batches;
 }
 
-/* A batch that follows proves that what stood before it had been written. Damage to a message's record
- * is told when the index has said what its id is. */
+/* A batch that follows proves that what stood before it had been written. It is told when the index has
+ * said what the ids are, and whether anybody misses it. */
 static void settle(struct checking *c, const struct buf *doubts, uint64_t batches)
 {
     const struct doubt *d = (const struct doubt *)(const void *)doubts->ptr;
     for (size_t n = doubts->len / sizeof *d; n > 0; n--, d++) {
-        struct finding f = d->f;
+        const struct finding *f = &d->f;
         if (d->batches >= batches)
-            verify_tell(c, FINDING_TORN, f.where, f.seq, f.id, "the last write is cut short: %s",
-                        f.why);
-        else if (f.seq != 0)
-            buf_add(&c->bad, &f, sizeof f);
+            verify_tell(c, FINDING_TORN, f->where, f->seq, f->id, "the last write is cut short: %s",
+                        f->why);
         else
-            verify_tell(c, f.kind, f.where, 0, "", "%s", f.why);
+            buf_add(&c->bad, f, sizeof *f);
     }
 }
 

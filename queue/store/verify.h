@@ -11,16 +11,22 @@
 #ifndef QUEUE_STORE_VERIFY_H
 #define QUEUE_STORE_VERIFY_H
 
-#include "queue/store/segment.h"
+#include "io/base/err.h"
+#include "queue/queue_id.h"
+
+struct segment_scan;
+struct scan_item;
 
 enum finding_kind {
     /* --- nothing is wrong */
     FINDING_TORN,  /* the last write was cut short; a start leaves it out */
     FINDING_STRAY, /* a file that nothing refers to; a start removes it */
+    FINDING_SCAR,  /* damage that no message depends on: it goes when the segment is used again */
     /* --- damage */
     FINDING_HEADER,  /* the header block of a segment */
     FINDING_GAP,     /* bytes of the log that are no record */
-    FINDING_RECORD,  /* a record, maybe a message's */
+    FINDING_RECORD,  /* a message's record */
+    FINDING_MARK,    /* a record that says what became of a message since */
     FINDING_CONTENT, /* a large content: gone, or not what it was */
     FINDING_LOST,    /* a message the index tells of, and the log does not have */
     FINDING_INDEX,   /* the index: it can be built again */
@@ -31,6 +37,7 @@ struct finding {
     char where[64]; /* "log/seg-0000000000000001:4160", "content/...", "index" */
     uint64_t seq;   /* of the message; 0 = none, or not known */
     char id[QUEUE_ID_MAX]; /* its queue id; "" = not known */
+    uint64_t pos, bytes;   /* in the log, epoch << 32 | offset; bytes: GAP */
     char why[200];
 };
 

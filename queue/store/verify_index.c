@@ -20,7 +20,7 @@ enum { ROWS_AT_ONCE = 256, LOOKS = 3, LOOK_AGAIN_US = 20000 };
 struct frame {
     enum { FRAME_FOUND, FRAME_DONE } what;
     struct finding found;
-    uint64_t numbers[3];
+    uint64_t numbers[4];
 };
 
 struct child {
@@ -110,6 +110,7 @@ struct rows {
     struct arena *arena;
     uint64_t covered;
     uint64_t count, held;
+    bool walked;      /* all of them */
     struct umap live; /* epoch -> bytes of records that rows point to */
 };
 
@@ -130,7 +131,7 @@ static void name_bad(struct rows *r, uint64_t seq, const char *id)
 {
     const struct finding *f = (const struct finding *)(const void *)r->c->bad.ptr;
     for (size_t n = r->c->bad.len / sizeof *f; n > 0; n--, f++) {
-        if (f->seq == seq)
+        if (f->seq == seq && f->kind == FINDING_RECORD)
             verify_tell(r->c, f->kind, f->where, seq, id, "%s", f->why);
     }
 }
@@ -173,8 +174,12 @@ static void check_elsewhere(struct rows *r, const struct index_row *row, const c
     else
         (void)snprintf(where, sizeof where, "log/seg-%016" PRIx64 ":%" PRIu32, row->place.epoch,
                        row->place.at);
-    verify_tell(c, FINDING_LOST, where, row->seq, id, "%s",
-                g != NULL ? "no whole record of the message is there" : "its log segment is gone");
+    struct finding f = {.kind = FINDING_LOST, .seq = row->seq, .pos = pos};
+    str_copy(f.where, sizeof f.where, str_of(where));
+    str_copy(f.id, sizeof f.id, str_of(id));
+    str_copy(f.why, sizeof f.why, g != NULL ? STR("no whole record of the message is there")
+                                            : STR("its log segment is gone"));
+    verify_pass_on(c, &f);
 }
 
 static void check_row(struct rows *r, const struct index_row *row)
@@ -302,6 +307,7 @@ static void check_index(struct rows *r, const char *path)
         e = check_meta(r);
     if (e == NULL)
         e = walk_rows(r);
+    r->walked = e == NULL;
     if (e == NULL && !r->c->v->running)
         e = check_tables(r);
     if (e != NULL)
@@ -418,25 +424,42 @@ static void rest_in_child(struct checking *c, int fd)
     check_index(&r, path.ptr);
     check_contents(c, r.x);
     send_frame(fd, &(struct frame){.what = FRAME_DONE,
-                                   .numbers = {r.count, c->v->messages, c->v->large}});
+                                   .numbers = {r.count, c->v->messages, c->v->large, r.walked}});
 }
 
-/* Those the index named. */
-static void forget_bad(struct checking *c, const struct finding *told)
+/* What the index's side tells of: a record that is bad is named by it, a gap is where it misses one. */
+static void compare_bad(struct checking *c, const struct finding *told)
 {
     struct finding *f = (struct finding *)(void *)c->bad.ptr;
     for (size_t n = c->bad.len / sizeof *f; n > 0; n--, f++) {
-        if (f->seq == told->seq && strcmp(f->where, told->where) == 0)
-            f->seq = 0;
+        if (f->kind == FINDING_RECORD && f->seq == told->seq && strcmp(f->where, told->where) == 0)
+            f->kind = FINDING_TORN; /* told */
+        if (f->kind == FINDING_GAP && told->kind == FINDING_LOST && told->pos >= f->pos &&
+            told->pos < f->pos + f->bytes)
+            f->seq = told->seq;
     }
 }
 
-static void tell_bad(struct checking *c)
+/* Is anybody worse off for it? */
+static bool is_scar(const struct checking *c, const struct finding *f, bool walked)
 {
-    const struct finding *f = (const struct finding *)(const void *)c->bad.ptr;
+    uint64_t log = seen(c, f->seq);
+    if (f->kind == FINDING_GAP)
+        return walked && !c->v->index_unfit && f->seq == 0;
+    return (log & SEEN_REMOVED) != 0 || (f->kind == FINDING_RECORD && !(log & SEEN_DAMAGED));
+}
+
+static void tell_bad(struct checking *c, bool walked)
+{
+    struct finding *f = (struct finding *)(void *)c->bad.ptr;
     for (size_t n = c->bad.len / sizeof *f; n > 0; n--, f++) {
-        if (f->seq != 0)
-            verify_tell(c, f->kind, f->where, f->seq, f->id, "%s", f->why);
+        if (f->kind == FINDING_TORN)
+            continue;
+        if (is_scar(c, f, walked))
+            f->kind = FINDING_SCAR;
+        if (f->kind == FINDING_GAP)
+            f->seq = 0;
+        verify_pass_on(c, f);
     }
 }
 
@@ -445,27 +468,28 @@ struct err *verify_rest(struct checking *c)
     struct child k;
     struct frame f;
     int status = 0;
-    bool done = false;
+    bool done = false, walked = false;
     struct err *e = in_child(c, rest_in_child, &k);
     if (e != NULL)
         return e;
     while (get_frame(k.fd, &f)) {
         if (f.what == FRAME_FOUND) {
-            verify_tell(c, f.found.kind, f.found.where, f.found.seq, f.found.id, "%s", f.found.why);
-            forget_bad(c, &f.found);
+            verify_pass_on(c, &f.found);
+            compare_bad(c, &f.found);
             continue;
         }
         done = true;
         c->v->rows = f.numbers[0];
         c->v->messages = f.numbers[1];
         c->v->large = f.numbers[2];
+        walked = f.numbers[3] != 0;
     }
     if (!child_ended(&k, &status) || !done) {
         verify_tell(c, FINDING_INDEX, "index", 0, "", "it is damaged: reading it ended with %s",
                     WIFSIGNALED(status) ? strsignal(WTERMSIG(status)) : "an error");
         check_contents(c, NULL);
     }
-    tell_bad(c);
+    tell_bad(c, walked);
     return NULL;
 }
 

@@ -4,6 +4,7 @@
 
 #include "io/base/hash.h"
 #include "queue/store/private.h"
+#include "queue/store/segment.h"
 #include "queue/store/verify.h"
 
 /* What the log says of a message, in 64 bits: where it lies (or where its removal does), and this: */
@@ -27,7 +28,7 @@ struct checking {
     int log_fd, content_fd;
     struct buf segments; /* of struct verify_segment, oldest first */
     struct umap seqs;    /* seq -> SEEN_* */
-    struct buf bad;      /* of struct finding: damaged records whose message is known by seq alone */
+    struct buf bad;      /* of struct finding: damage of the log, until the index has been asked */
 };
 
 static inline uint64_t seen(const struct checking *c, uint64_t seq)
@@ -43,6 +44,7 @@ static inline void see(struct checking *c, uint64_t seq, uint64_t what)
 PRINTF(6, 7)
 void verify_tell(struct checking *c, enum finding_kind kind, const char *where, uint64_t seq,
                  const char *id, const char *fmt, ...);
+void verify_pass_on(struct checking *c, const struct finding *f);
 void verify_at(char where[64], const char *segment, uint32_t at);
 /* The head and the first bytes of the MESSAGE record at pos. False: there is none of this seq. */
 bool verify_peek(const struct checking *c, uint64_t pos, uint64_t seq, struct record_head *head_out,

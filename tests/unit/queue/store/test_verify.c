@@ -1,7 +1,7 @@
 /* verify: a whole queue has nothing to tell of; each kind of damage is found, once, and named. */
+#include "queue/store/verify.h"
 #include "tests/unit/queue/store/world.h"
 
-#include "queue/store/verify.h"
 
 enum { FINDINGS_MAX = 64, MAIL = 12, LARGE = 3, REMOVED = 5, HELD = 7, DEFERRED = 2 };
 
@@ -178,10 +178,25 @@ static void head_of_a_record(void **state)
     flip(segment_path(mails[4].place.epoch), mails[4].place.at + 9);
     look(false);
     assert_int_equal(s.count, 2);
-    assert_int_equal(s.list[0].kind, FINDING_GAP);
-    assert_int_equal(s.list[1].kind, FINDING_LOST);
-    assert_string_equal(s.list[1].id, mails[4].id);
+    assert_int_equal(s.list[0].kind, FINDING_LOST);
+    assert_int_equal(s.list[1].kind, FINDING_GAP);
+    assert_string_equal(s.list[0].id, mails[4].id);
     assert_string_equal(s.list[0].where, s.list[1].where);
+}
+
+static void removed_record(void **state)
+{
+    (void)state;
+    flip(segment_path(mails[REMOVED].place.epoch), mails[REMOVED].place.at + 400);
+    struct verify v = look(false);
+    (void)the_only(FINDING_SCAR);
+    assert_int_equal(v.damaged, 0);
+    flip(segment_path(mails[REMOVED].place.epoch), mails[REMOVED].place.at + 9);
+    look(false);
+    (void)the_only(FINDING_SCAR);
+    remove_tree(in_queue("index")); /* nobody knows now what stood there */
+    look(false);
+    (void)the_only(FINDING_GAP);
 }
 
 static void header_of_a_segment(void **state)
@@ -384,6 +399,7 @@ int main(void)
         ROW("content in a record is damaged: its message is named", content_of_a_record),
         ROW("an envelope is damaged: the index names its message", envelope_of_a_record),
         ROW("a record's head is damaged: a gap, and a row without a record", head_of_a_record),
+        ROW("the record of a removed message is damaged: a scar", removed_record),
         ROW("a segment's header block is damaged", header_of_a_segment),
         ROW("a segment is gone: what was in it is named", segment_gone),
         ROW("a large content is gone", large_content_gone),

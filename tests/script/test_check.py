@@ -1,0 +1,97 @@
+"""postsuper -s: silent when nothing is wrong; else it says what is, and puts it right when the server is down."""
+
+import random
+
+import pytest
+
+from lib.rot import Hit, World, damage_index
+from lib.sink import Sink
+
+
+@pytest.fixture
+def world(request):
+    one = World(request.config.getoption("--rot-seed") or random.SystemRandom().randrange(1 << 31),
+                messages=50, large=4)
+    try:
+        yield one
+    finally:
+        one.close()
+
+
+def check(world, *more):
+    done = world.server.run("postsuper", "-s", *more)
+    return done.returncode, done.stderr
+
+
+def small(world):
+    """A message within its record, with others on both sides."""
+    return sorted(n for n, kept in world.where.items() if not kept.spilled)[20]
+
+
+def silent_and_delivered(world, hit):
+    assert check(world) == (0, "")
+    with Sink() as sink:
+        world.deliver(sink, hit)
+
+
+def test_nothing_is_wrong(world):
+    assert check(world) == (0, "")
+    world.stop()
+    assert check(world) == (0, "")
+    status, text = check(world, "-v")
+    assert status == 0 and " 50 messages, " in text and " 50 rows of the index" in text
+
+
+def test_a_damaged_message_is_moved(world):
+    world.stop()
+    n = small(world)
+    world.flip(world.log_folder / world.where[n].segment, 1, world.where[n].end - 50, world.where[n].end)
+    status, text = check(world)
+    assert status == 0, text
+    assert "%s: the content of a message is damaged" % world.ids[n] in text
+    assert "%s: moved to queue \"corrupt\"" % world.ids[n] in text and "1 damaged place\n" in text
+    world.log_from = 0
+    silent_and_delivered(world, Hit({n}, {n}, set()))
+
+
+def test_a_record_that_is_no_more_is_named_by_the_index(world):
+    world.stop()
+    n = small(world)
+    world.flip(world.log_folder / world.where[n].segment, 1, world.where[n].start, world.where[n].start + 40)
+    status, text = check(world)
+    assert status == 0 and "%s: no whole record of the message is there" % world.ids[n] in text, text
+    assert "%s: moved to queue \"corrupt\"" % world.ids[n] in text
+    world.log_from = 0
+    silent_and_delivered(world, Hit({n}, {n}, set()))
+
+
+def test_a_large_content_that_is_gone(world):
+    world.stop()
+    n = min(n for n, kept in world.where.items() if kept.spilled)
+    world.content_file(n).unlink()
+    status, text = check(world)
+    assert status == 0 and "%s: the content of a message is gone" % world.ids[n] in text, text
+    world.log_from = 0
+    silent_and_delivered(world, Hit({n}, {n}, set()))
+
+
+@pytest.mark.parametrize("how", ["garbage", "cut short", "many flips"])
+def test_a_damaged_index_is_removed(world, how):
+    world.stop()
+    damage_index(world, how)
+    status, text = check(world)
+    assert status == 0 and "warning: index: " in text and "the index was removed" in text, text
+    assert not (world.server.queue / "index/data.mdb").exists()
+    silent_and_delivered(world, Hit(set(), set(), set()))
+
+
+def test_a_running_server_is_only_looked_at(world):
+    world.stop()
+    n = small(world)
+    world.flip(world.log_folder / world.where[n].segment, 1, world.where[n].end - 50, world.where[n].end)
+    world.server.start()
+    status, text = check(world)
+    assert status == 1 and "%s: the content of a message is damaged" % world.ids[n] in text, text
+    assert "nothing is changed" in text
+    assert not (world.server.queue / "corrupt" / world.ids[n]).exists()
+    assert world.ids[n] in world.server.run("mailq").stdout
