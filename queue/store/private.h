@@ -36,7 +36,7 @@ struct message {
     uint32_t flags;
     int64_t due_us;
     int64_t born_ns;
-    struct str dests; /* as in index_row; empty = not resolved since it was loaded */
+    struct str dests; /* as in index_row, as last resolved; empty = never */
     uint64_t batch_pos;     /* log position of its batch; 0 = not submitted. log.lock */
     struct list link;       /* YOUNG: log.young (log.lock); ROUND: the round's list */
     struct list dirty_link; /* store.dirty, with a reference */
@@ -68,6 +68,7 @@ struct store {
     _Atomic int64_t mark_delay_ms;
     int64_t index_delay_ms;
     uint64_t replay_at_once;
+    uint32_t replay_rows;
 
     _Atomic uint64_t next_seq;
     _Atomic uint64_t content_bytes;
@@ -109,6 +110,7 @@ struct store {
         int64_t began_ns, told_ns;
         uint64_t bytes, done; /* of the log */
     } rebuild;
+    unsigned scrub_rows; /* looked at in one go, at most */
     bool proven; /* every row of the index fits the others (scrub.c): space may be taken by it */
     struct event ready, minder_wanted, minder_gone;
     bool waits_over;
@@ -170,6 +172,8 @@ void segment_known(struct store *s, struct segment *g); /* recovery: append, by_
 struct err *space_prepare(struct store *s, bool *made_out) MUST_USE;
 /* Oldest segments that nothing needs go to raw or away. Yields. */
 void space_free(struct store *s);
+/* This one is not needed any more: it is older than all that are, and newer than all in raw. Yields. */
+void segment_give(struct store *s, struct segment *g);
 /* Live bytes moved by an index transaction. */
 void space_rows_add(struct store *s, uint64_t epoch, int64_t bytes);
 /* A segment that stays while it is read; false = not there. */

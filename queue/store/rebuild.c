@@ -14,7 +14,7 @@
 
 #define TRIAL "index.trial" /* in log/ */
 
-enum { ROWS_AT_ONCE = 1000, TELL_EVERY_S = 10, AGAIN_S = 10, RENEW_EVERY_S = 600 };
+enum { TELL_EVERY_S = 10, AGAIN_S = 10, RENEW_EVERY_S = 600 };
 
 /* --- setting the index aside */
 
@@ -272,7 +272,7 @@ static struct err *rebuild(struct store *s)
     struct recovery r;
     recovery_init(&r, s);
     r.behind = true;
-    r.rows_max = ROWS_AT_ONCE;
+    r.rows_max = s->replay_rows;
     r.from = s->covered;
     r.end = s->rebuild.end;
     r.last = s->rebuild.last;

@@ -154,7 +154,7 @@ static bool name_is_taken(const struct recovery *r, const char *name)
     return false;
 }
 
-static struct err *know(struct recovery *r, const struct found *f)
+static struct err *know(struct recovery *r, const struct found *f, uint64_t first)
 {
     struct store *s = r->store;
     struct segment *g = MEM_NEW(struct segment); /* zeros */
@@ -177,7 +177,10 @@ static struct err *know(struct recovery *r, const struct found *f)
         mem_free(g);
         return e;
     }
-    segment_known(s, g);
+    if (g->epoch < first)
+        segment_give(s, g);
+    else
+        segment_known(s, g);
     return NULL;
 }
 
@@ -218,6 +221,19 @@ static void find_secret(struct recovery *r)
         s->secret = r->index_secret;
 }
 
+/* Each header block tells with which epoch the log began when it was written. */
+static uint64_t first_needed(const struct recovery *r)
+{
+    size_t n;
+    uint64_t first = 0;
+    const struct found *f = founds(r, &n);
+    for (size_t i = 0; i < n; i++) {
+        if (!f[i].named_only && f[i].header.secret == r->store->secret && f[i].header.first > first)
+            first = f[i].header.first;
+    }
+    return first;
+}
+
 static struct err *know_all(struct recovery *r)
 {
     struct store *s = r->store;
@@ -228,13 +244,14 @@ static struct err *know_all(struct recovery *r)
     if (n > 0)
         qsort(f, n, sizeof *f, by_epoch);
     find_secret(r);
+    uint64_t first = first_needed(r);
     for (size_t i = 0; e == NULL && i < n; i++) {
         bool keep =
             !f[i].named_only && f[i].header.secret == s->secret && f[i].header.epoch != last;
         if (f[i].named_only && f[i].header.epoch != last)
             e = believe_name(r, &f[i], &keep);
         if (e == NULL)
-            e = keep ? know(r, &f[i]) : move_aside(r, &f[i]);
+            e = keep ? know(r, &f[i], first) : move_aside(r, &f[i]);
         if (keep) {
             last = f[i].header.epoch;
             if (f[i].header.next_seq > r->next_seq)

@@ -13,7 +13,7 @@
 #include "io/base/mem.h"
 #include "queue/store/index_private.h"
 
-enum { ROWS_AT_ONCE = 1000, LOOK_AT_CLOCK = 32, PAUSE_MS = 1, TELL_S = 2 };
+enum { LOOK_AT_CLOCK = 32, PAUSE_MS = 1, TELL_S = 2 };
 
 struct change {
     uint64_t epoch;
@@ -112,7 +112,7 @@ static struct err *look_at(struct scrub *b, struct kv_txn *t, struct str key, st
 static struct err *walk(struct scrub *b, struct kv_txn *t, struct kv_cursor *c)
 {
     int64_t until = clock_mono_ns() + NS_PER_MS;
-    for (int n = 0; n < ROWS_AT_ONCE; n++) {
+    for (unsigned n = 0; n < b->index->store->scrub_rows; n++) {
         struct str key, value;
         bool found = false;
         struct err *e = kv_cursor_next(c, &key, &value, &found);

@@ -21,6 +21,7 @@ void segment_header_put(const struct segment_header *h, uint8_t block[BLOCK])
     put_u64(block + 24, h->next_seq);
     put_u64(block + 32, h->secret);
     put_u64(block + 40, (uint64_t)clock_wall_us());
+    put_u64(block + 48, h->first);
     put_u64(block + SUM_AT, hash_sum(block, SUM_AT, 0));
 }
 
@@ -38,7 +39,8 @@ bool segment_header_get(const uint8_t *block, struct segment_header *out)
     *out = (struct segment_header){.epoch = get_u64(block + 8),
                                    .size = get_u64(block + 16),
                                    .next_seq = get_u64(block + 24),
-                                   .secret = get_u64(block + 32)};
+                                   .secret = get_u64(block + 32),
+                                   .first = get_u64(block + 48)};
     return out->epoch != 0;
 }
 

@@ -19,7 +19,7 @@
  *     24  u64  next seq when it was made         24  u32  bytes of head and records, no padding
  *     32  u64  the secret                        28  u32  zero
  *     40  i64  wall clock, us                    32  u64  next seq when it was made
- *     48  u64  zero                              40  i64  wall clock, us
+ *     48  u64  epoch the log began with          40  i64  wall clock, us
  *     56  u64  sum of bytes 0..55, seed 0        48  u64  zero
  *     64  zeros                                  56  u64  sum of bytes 0..55
  *
@@ -54,6 +54,7 @@ enum { BLOCK = 4096, BATCH_HEAD = 64, SEGMENT_NAME_MAX = 32 };
 
 struct segment_header {
     uint64_t epoch, size, next_seq, secret;
+    uint64_t first; /* of the log then; 0 = does not say */
 };
 void segment_header_put(const struct segment_header *h, uint8_t block[BLOCK]);
 bool segment_header_get(const uint8_t *block, struct segment_header *out);

@@ -102,7 +102,8 @@ static struct err *write_header(struct store *s, struct segment *g, uint64_t epo
     struct segment_header h = {.epoch = epoch,
                                .size = s->segment_bytes,
                                .next_seq = atomic_load(&s->next_seq),
-                               .secret = s->secret};
+                               .secret = s->secret,
+                               .first = log_begin_pos(s) >> 32};
     segment_header_put(&h, block);
     struct err *e = io_pwrite(g->fd, block, BLOCK, 0);
     if (e != NULL && e->code == EINVAL && atomic_exchange(&s->direct, false)) {
@@ -316,7 +317,7 @@ static void close_sealed(struct store *s)
 
 /* The oldest one, when no index row points into it, no reader has it open, and the committed index
  * covers the log beyond it. */
-static struct segment *detach_oldest(struct store *s, bool *keep_out)
+static struct segment *detach_oldest(struct store *s)
 {
     struct segment *g = NULL;
     pthread_mutex_lock(&s->lock);
@@ -329,26 +330,52 @@ static struct segment *detach_oldest(struct store *s, bool *keep_out)
         list_remove(&g->link);
         (void)umap_del(&s->by_epoch, g->epoch);
         s->segment_count--;
-        *keep_out = !g->poisoned && g->size == s->segment_bytes &&
-                    s->raw_count + s->spare_count < SPARES_MAX;
-        if (*keep_out) {
-            list_push_back(&s->raw, &g->link);
-            s->raw_count++;
-        }
     }
     pthread_mutex_unlock(&s->lock);
     return g;
 }
 
+/* The name is gone for good before that of a later segment goes. */
+static void discard_for_good(struct store *s, struct segment *g)
+{
+    discard(s, g);
+    struct err *e = io_fsync(s->log_dir_fd, false);
+    if (e != NULL)
+        log_warning("queue", "%s", e->text);
+}
+
+/* For use again, or away. What is on the disk must always be the end of the log, with nothing left
+ * out: a start without an index that met a MESSAGE, and not its REMOVE in a segment behind it, would
+ * bring it back. So of what was freed the oldest goes first. */
+void segment_give(struct store *s, struct segment *g)
+{
+    bool usable = !g->poisoned && g->size == s->segment_bytes;
+    struct segment *oldest;
+    do {
+        oldest = NULL;
+        pthread_mutex_lock(&s->lock);
+        if (usable && s->raw_count + s->spare_count < SPARES_MAX) {
+            list_push_back(&s->raw, &g->link);
+            s->raw_count++;
+            g = NULL;
+        } else if (s->raw_count > 0) {
+            oldest = CONTAINER(list_pop_front(&s->raw), struct segment, link);
+            s->raw_count--;
+        }
+        pthread_mutex_unlock(&s->lock);
+        if (oldest != NULL)
+            discard_for_good(s, oldest);
+    } while (oldest != NULL);
+    if (g != NULL)
+        discard_for_good(s, g);
+}
+
 void space_free(struct store *s)
 {
     struct segment *g;
-    bool keep = false;
     close_sealed(s);
-    while ((g = detach_oldest(s, &keep)) != NULL) {
-        if (!keep)
-            discard(s, g);
-    }
+    while ((g = detach_oldest(s)) != NULL)
+        segment_give(s, g);
 }
 
 /* --- accounts */

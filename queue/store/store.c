@@ -11,7 +11,7 @@
 #include <stdio.h>
 #include <unistd.h>
 
-enum { MARK_RCPTS_MAX = 1000 };
+enum { MARK_RCPTS_MAX = 1000, SCRUB_ROWS = 1000, REPLAY_ROWS = 1000 };
 #define SEGMENT_BYTES_DEFAULT ((uint64_t)16 << 20)
 #define REPLAY_AT_ONCE_DEFAULT ((uint64_t)64 << 20)
 #define SEGMENT_BYTES_MIN     ((uint64_t)256 << 10)
@@ -60,6 +60,8 @@ static struct store *store_new(const struct store_options *o)
     event_init(&s->minder_wanted);
     event_init(&s->minder_gone);
     event_init(&s->ready);
+    s->scrub_rows = SCRUB_ROWS;
+    s->replay_rows = o->replay_rows != 0 ? o->replay_rows : REPLAY_ROWS;
     s->replay_at_once = or_default(o->replay_at_once_bytes, REPLAY_AT_ONCE_DEFAULT);
     return s;
 }

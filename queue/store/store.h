@@ -27,6 +27,7 @@ struct store_options {
     bool no_direct;              /* never O_DIRECT (tests of the fallback) */
     /* So much log is replayed before store_open returns; what is longer, after it. 0 = 64 MiB */
     uint64_t replay_at_once_bytes;
+    uint32_t replay_rows; /* so many index rows in one go after it; 0 = 1000 */
 };
 
 /* Locks the directory, opens the index, replays the log behind it into the index, starts a new

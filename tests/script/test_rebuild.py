@@ -1,0 +1,166 @@
+"""The queue's index goes: deleted, torn, full of garbage, under a kill in the middle of its rebuilding. Mail is
+taken at once, and what was there is what is there."""
+
+import collections
+import json
+import os
+import shutil
+import signal
+import threading
+import time
+
+import pytest
+
+from lib.dialogue import Smtp
+from lib.instance import Ringpost
+from lib.sink import Sink
+
+COUNT, CLIENTS = 3000, 6
+
+
+def fill(server, first, count):
+    """Messages one after the other on a few connections; {name: queue id}."""
+    ids, lock = {}, threading.Lock()
+
+    def client(names):
+        with Smtp(server.port, timeout=30) as peer:
+            peer.expect(220)
+            peer.command("EHLO load.example", 250)
+            for name in names:
+                peer.command("MAIL FROM:<a@example.com>", 250)
+                peer.command("RCPT TO:<%s@dest.example>" % name, 250)
+                peer.command("DATA", 354)
+                reply = peer.data(b"X-Test-Id: %s\r\n\r\n" % name.encode() + b"x" * 600 + b"\r\n")
+                assert reply.code == 250, reply.text
+                with lock:
+                    ids[name] = reply.text.split()[-1]
+
+    names = ["id-%d" % n for n in range(first, first + count)]
+    threads = [threading.Thread(target=client, args=(names[n::CLIENTS],)) for n in range(CLIENTS)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(120)
+    assert len(ids) == count
+    return ids
+
+
+def listed(server):
+    lines = server.run("postqueue", "-j", check=True, timeout=60).stdout.splitlines()
+    rows = [json.loads(line) for line in lines]
+    return {r["queue_id"]: r["queue_name"] for r in rows}
+
+
+class Backlog:
+    """A server with mail that waits: some deleted, some held."""
+
+    def __init__(self, sink):
+        self.server = Ringpost(params={
+            "relayhost": "[127.0.0.1]:%d" % sink.port, "queue_replay_limit": "1",
+            "queue_segment_size": "1048576", "defer_transports": "smtp"})
+        self.ids = {}
+
+    def __enter__(self):
+        self.server.__enter__()
+        self.ids = fill(self.server, 0, COUNT)
+        names = sorted(self.ids)
+        self.gone, self.held = names[0:200:5], names[1:200:5]
+        self.act("-d", self.gone)
+        self.act("-h", self.held)
+        return self
+
+    def __exit__(self, *exc):
+        self.server.__exit__(*exc)
+
+    def act(self, option, names):
+        done = self.server.run("postsuper", option, "-", check=True,
+                               stdin="".join(self.ids[n] + "\n" for n in names))
+        assert ": %d message" % len(names) in done.stderr, done.stderr
+
+    def kill_and(self, spoil):
+        self.server.kill_all()
+        spoil(self.server.queue)
+        self.server.run("postfix", "start", check=True)
+        self.server.running = True
+        self.server.wait_ready()
+
+    def check(self):
+        have = listed(self.server)
+        want = {self.ids[n] for n in self.ids if n not in self.gone}
+        assert want - set(have) == set() and set(have) - want == set()
+        assert {i for i, queue in have.items() if queue == "hold"} == {self.ids[n] for n in self.held}
+
+    def release_and_check(self, sink):
+        self.check()
+        self.server.params["defer_transports"] = ""
+        self.server.write_config()
+        self.server.run("postfix", "reload", check=True)
+        self.server.run("postqueue", "-f", check=True)
+        want = {n for n in self.ids if n not in self.gone and n not in self.held}
+        sink.wait(len(want), timeout=120)
+        time.sleep(0.5)
+        got = collections.Counter(m.raw.split(b"\r\n", 1)[0].split(b": ")[1].decode()
+                                  for m in sink.messages)
+        assert set(got) == want
+        assert max(got.values()) == 1
+
+
+def delete_index(queue):
+    shutil.rmtree(queue / "index")
+
+
+def tear_index(queue):
+    """LMDB ends the process on pages that are not there."""
+    os.truncate(queue / "index/data.mdb", 3 * 4096)
+
+
+def spoil_index(queue):
+    path = queue / "index/data.mdb"
+    size = path.stat().st_size
+    with open(path, "r+b") as handle:
+        for at in range(4096 * 2, size, 4096):
+            handle.seek(at + 100)
+            handle.write(b"\xa5" * 3000)
+
+
+@pytest.fixture
+def backlog():
+    with Sink(keep_content="ids") as sink, Backlog(sink) as one:
+        one.sink = sink
+        yield one
+
+
+def test_mail_is_taken_at_once_without_an_index(backlog):
+    began = time.monotonic()
+    backlog.kill_and(delete_index)
+    backlog.ids.update(fill(backlog.server, COUNT, 30))
+    assert time.monotonic() - began < 10
+    backlog.server.wait_log(r"the index is being built from")
+    backlog.check()
+    backlog.server.wait_log(r"the index is built again: \d+ messages")
+    backlog.release_and_check(backlog.sink)
+
+
+def test_kills_while_the_index_is_being_built(backlog):
+    backlog.kill_and(delete_index)
+    for turn in range(4):
+        backlog.ids.update(fill(backlog.server, COUNT + 10 * turn, 10))
+        for pid in backlog.server.engine_pids():
+            os.kill(pid, signal.SIGKILL)
+        backlog.server.wait_ready(20)
+    backlog.release_and_check(backlog.sink)
+
+
+@pytest.mark.parametrize("spoil", [tear_index, spoil_index])
+def test_a_damaged_index_is_built_again(backlog, spoil):
+    limit = time.monotonic() + 20
+    while (backlog.server.queue / "index/data.mdb").stat().st_size < 1500 * COUNT // 2:
+        assert time.monotonic() < limit, "no rows are written"
+        time.sleep(0.1)
+    time.sleep(1)
+    backlog.kill_and(spoil)
+    backlog.ids.update(fill(backlog.server, COUNT, 10))
+    backlog.server.wait_log(r"it is built again from the log; what it was is kept in damaged.mdb")
+    backlog.server.wait_log(r"the index is built again: \d+ messages")
+    assert (backlog.server.queue / "index/damaged.mdb").exists()
+    backlog.release_and_check(backlog.sink)
