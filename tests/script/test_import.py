@@ -386,12 +386,12 @@ def check_delivered(source, name, arrived):
 
 # --- killed at any moment
 
-def many(source, folder, count_):
+def many(source, folder, numbers):
     """Messages like "plain", each with an id of its own; Postfix names a file after its time and inode."""
     raw = file_of(source.queue, source.ids["plain"]).read_bytes()
     assert raw.count(b"hello") == 1
     who = pwd.getpwnam("postfix")
-    for n in range(count_):
+    for n in numbers:
         path = folder / "deferred" / ("%X" % (n % 16)) / ("%05X%06X" % (n, 0xABC000 + n))
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(raw.replace(b"hello", b"%05d" % n))
@@ -415,7 +415,7 @@ def kill_again_and_again(server, folder, chance, kill):
         one = start_import(server, folder)
         while one.poll() is None and not (path.exists() and path.stat().st_size >= goal):
             time.sleep(0.0005)
-        time.sleep(chance.uniform(0, 0.004))
+        time.sleep(chance.uniform(0, 0.02))
         if one.poll() is not None:
             assert one.returncode == 0
             return killed
@@ -427,7 +427,7 @@ def kill_again_and_again(server, folder, chance, kill):
 @pytest.fixture
 def crowd(source):
     folder, _ = copy_of(source, [])
-    many(source, folder, 2000)
+    many(source, folder, range(2000))
     yield folder
     shutil.rmtree(folder)
 
@@ -485,3 +485,49 @@ def test_the_server_killed_in_the_middle_each_is_there_once(source, target, crow
     assert look(target).keys() == set(ledger(target).values())
     held = [row for row in look(target).values() if row["queue_name"] == "hold"]
     assert held == []
+
+
+def traced(server, folder, *options):
+    """An import under strace -f; the exit status of postsuper, negative when a signal ended it."""
+    command = ["strace", "-f", "-qq", *options, server.program("postsuper"), "-c", str(server.conf),
+               "--import", str(folder)]
+    done = subprocess.run(command, capture_output=True, env=server.environ(), cwd="/", timeout=60)
+    assert done.returncode in (0, -signal.SIGKILL), done.stderr
+    return done.returncode
+
+
+def empty(server):
+    for path in server.queue.iterdir():
+        shutil.rmtree(path)
+
+
+@pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
+def test_killed_at_every_step_each_is_there_once(source, target):
+    """All that lasts goes through the ring: killed before each of its system calls, from before the first message on, until
+    a run is not killed any more."""
+    target.params["queue_segment_size"] = "1048576"
+    target.write_config()
+    folder, _ = copy_of(source, [])
+    calls = target.dir / "calls"
+    try:
+        many(source, folder, range(3))
+        traced(target, folder, "-e", "trace=io_uring_enter", "-o", str(calls))
+        last = calls.read_text().count("io_uring_enter(")
+        reached, step, status = set(), max(1, last - 90), -signal.SIGKILL
+        while status != 0:
+            assert step < last + 60, "it never came to its end"
+            empty(target)
+            status = traced(target, folder, "-o", "/dev/null", "-e", "trace=io_uring_enter",
+                            "-e", "inject=io_uring_enter:signal=SIGKILL:when=%d" % step)
+            said = bring(target, folder)
+            _, _, before, _, failed = count(said)
+            reached.add((before, "cut short" in said))
+            assert failed == 0 and (status != 0 or before == 3)
+            rows = look(target)
+            assert len(ledger(target)) == 3 and rows.keys() == set(ledger(target).values())
+            assert {row["queue_name"] for row in rows.values()} == {"deferred"}
+            step += 1
+    finally:
+        shutil.rmtree(folder)
+    # It was killed before the ledger, between the ledger and the release, and after both.
+    assert reached >= {(0, False), (1, True), (3, True), (3, False)}
