@@ -3,6 +3,8 @@
 #include <fcntl.h>
 #include <lmdb.h>
 #include <stdatomic.h>
+#include <stdio.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -28,6 +30,7 @@ struct kv {
     MDB_dbi unnamed;
     bool read_only;
     char *path;
+    void *map; /* NULL = not looked for */
     /* One finished read transaction, kept for the next reader: renewing is several times cheaper
      * than beginning. It pins no pages meanwhile. */
     _Atomic(struct kv_txn *) spare;
@@ -223,15 +226,6 @@ struct err *kv_sync(struct kv *kv)
     return rc ? failed(kv, "sync", rc) : NULL;
 }
 
-void kv_forget(struct kv *kv)
-{
-    MDB_envinfo info = {0};
-    MDB_stat st = {0};
-    if (mdb_env_info(kv->env, &info) == 0 && mdb_env_stat(kv->env, &st) == 0 &&
-        info.me_mapaddr != NULL)
-        (void)madvise(info.me_mapaddr, (info.me_last_pgno + 1) * st.ms_psize, MADV_DONTNEED);
-}
-
 uint64_t kv_bytes(struct kv *kv)
 {
     MDB_envinfo info = {0};
@@ -241,7 +235,55 @@ uint64_t kv_bytes(struct kv *kv)
     return (uint64_t)(info.me_last_pgno + 1) * st.ms_psize;
 }
 
-struct err *kv_path_id(const char *path, uint64_t *dev_out, uint64_t *ino_out, int64_t *mtime_ns_out)
+/* LMDB does not tell where its map lies; the kernel does, by the file's name. */
+static void *find_map(struct kv *kv)
+{
+    char line[1536], name[1024], link[64];
+    unsigned long long from;
+    void *map = NULL;
+    int fd, at = 0;
+    if (mdb_env_get_fd(kv->env, &fd) != 0)
+        return NULL;
+    snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
+    ssize_t n = readlink(link, name, sizeof(name) - 1);
+    FILE *maps = n > 0 ? fopen("/proc/self/maps", "re") : NULL;
+    while (maps && !map && fgets(line, sizeof(line), maps)) {
+        at = 0;
+        if (sscanf(line, "%llx-%*x %*s %*x %*s %*u %n", &from, &at) == 1 && at > 0 &&
+            strncmp(line + at, name, (size_t)n) == 0 && line[at + n] == '\n')
+            map = (void *)(uintptr_t)from;
+    }
+    if (maps)
+        fclose(maps);
+    return map;
+}
+
+/* Of files: the map, and the program. */
+static size_t resident_bytes(void)
+{
+    unsigned long long shared = 0;
+    FILE *f = fopen("/proc/self/statm", "re");
+    if (f == NULL)
+        return SIZE_MAX;
+    if (fscanf(f, "%*u %*u %llu", &shared) != 1)
+        shared = 0;
+    fclose(f);
+    return (size_t)shared * (size_t)sysconf(_SC_PAGESIZE);
+}
+
+void kv_forget(struct kv *kv, size_t beyond)
+{
+    uint64_t bytes = kv_bytes(kv);
+    if (bytes <= beyond || resident_bytes() <= beyond)
+        return;
+    if (!kv->map)
+        kv->map = find_map(kv);
+    if (kv->map)
+        (void)madvise(kv->map, bytes, MADV_DONTNEED);
+}
+
+struct err *kv_path_id(const char *path, uint64_t *dev_out, uint64_t *ino_out,
+                       int64_t *mtime_ns_out)
 {
     struct stat st;
     if (stat(path, &st) != 0)

@@ -24,9 +24,10 @@ struct kv_options {
 struct err *kv_open(const char *path, const struct kv_options *options, struct kv **out) MUST_USE;
 void kv_close(struct kv *kv);
 struct err *kv_sync(struct kv *kv) MUST_USE;
-/* The pages that were looked at no longer count as this process's memory; they stay in the page cache,
- * and what is looked at again comes back at little cost. Any time, with transactions open or not. */
-void kv_forget(struct kv *kv);
+/* When files have more than so many bytes of this process's memory: the pages of this one no longer count. They
+ * stay in the page cache, and what is looked at again comes back at little cost. Any time, with transactions open
+ * or not. Costs some us. */
+void kv_forget(struct kv *kv, size_t beyond);
 uint64_t kv_bytes(struct kv *kv); /* of the file that are in use, or were */
 /* File identity, to see that a map was replaced. */
 struct err *kv_path_id(const char *path, uint64_t *dev_out, uint64_t *ino_out, int64_t *mtime_ns_out) MUST_USE;

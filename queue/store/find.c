@@ -5,7 +5,8 @@
 
 #include "queue/store/private.h"
 
-enum { BACKLOG_MAX = 20000 };
+/* Rows that acts may leave for the keeper to write: a message in memory each, a number each. */
+enum { DIRTY_MAX = 20000, DEAD_MAX = 300000 };
 
 static struct err *from_row(struct store *s, const struct index_row *row, struct arena *a,
                             struct qmsg **out)
@@ -242,7 +243,7 @@ bool store_remove_pick(struct store *s, const struct store_pick *p)
 
 struct err *store_catch_up(struct store *s)
 {
-    if (s->dead.count <= BACKLOG_MAX && at_most(&s->dirty, BACKLOG_MAX))
+    if (s->dead.count <= DEAD_MAX && at_most(&s->dirty, DIRTY_MAX))
         return NULL;
     return keeper_round(s, s->index_delay_ms);
 }

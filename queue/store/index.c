@@ -8,8 +8,9 @@
 #include "queue/store/index_private.h"
 
 #define SPARE_BYTES (8u << 20)
-/* Pages of the map that were looked at count as our memory. */
-#define LOOKED_MAX ((size_t)48 << 20)
+/* Pages of the map that were looked at count as our memory, each with its neighbours. */
+#define LOOKED_MAX   ((size_t)1 << 20)
+#define RESIDENT_MAX ((size_t)96 << 20)
 
 enum { FORMAT = 2, ROW_FIXED = 40, ROW_SUM = 32, DUE_KEY = 16, PAGE = 4096 };
 enum { ROW_SPILLED = 1, ROW_DEFERRED = 2 };
@@ -49,7 +50,7 @@ void index_looked(struct index *x, size_t bytes)
     if (x->looked < LOOKED_MAX)
         return;
     x->looked = 0;
-    kv_forget(x->kv);
+    kv_forget(x->kv, RESIDENT_MAX);
 }
 
 /* --- rows */

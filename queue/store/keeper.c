@@ -1,5 +1,7 @@
 /* The keeper: a fiber on the scheduler's worker that brings the index up to date about once a
  * second, frees and prepares segments, and compacts. */
+#include <stdlib.h>
+
 #include "io/base/check.h"
 #include "io/base/log.h"
 #include "io/base/mem.h"
@@ -64,6 +66,12 @@ static void take_young(struct round *r, int64_t born_before_ns)
     pthread_mutex_unlock(&l->lock);
 }
 
+static int by_seq(const void *a, const void *b)
+{
+    uint64_t left = *(const uint64_t *)a, right = *(const uint64_t *)b;
+    return (left > right) - (left < right);
+}
+
 static void round_take(struct round *r, int64_t born_before_ns)
 {
     struct store *s = r->store;
@@ -86,6 +94,8 @@ static void round_take(struct round *r, int64_t born_before_ns)
         if (!store_hides(s, seq))
             buf_add(&r->dead, &seq, sizeof seq);
     }
+    if (r->dead.len > 0) /* rows that lie beside each other go together */
+        qsort(r->dead.ptr, r->dead.len / sizeof seq, sizeof seq, by_seq);
     r->rebuilding = s->first_new != 0;
     r->unlinks = s->unlinks;
     s->unlinks = (struct buf){0};

@@ -10,7 +10,7 @@
 /* A batch is at least this long, at most that long, and grows with what is in `label`, so that each
  * page that is written takes several entries at any size. */
 enum { FRESH_MIN = 32768, FRESH_MAX = 262144, FRESH_SHARE = 8, STALE_MIN = 65536 };
-enum { GATHER_AT_ONCE = 2000, KEYS_AT_ONCE = 1000, LOWER_PIECE = 256, PAGE = 4096 };
+enum { GATHER_AT_ONCE = 2000, KEYS_AT_ONCE = 1000, DROP_AT_ONCE = 4000, LOWER_PIECE = 256, PAGE = 4096 };
 
 struct label_set {
     size_t n;
@@ -242,6 +242,7 @@ static struct err *put_some(struct index *x)
         for (; e == NULL && n < KEYS_AT_ONCE && f->key_at < b->len; n++) {
             e = kv_put(x->txn, x->label, str_make(b->ptr + f->key_at, LABEL_KEY), STR(""));
             f->key_at += LABEL_KEY;
+            index_looked(x, PAGE);
         }
         if (e == NULL && f->key_at >= b->len) {
             buf_fini(b);
@@ -258,7 +259,7 @@ static struct err *drop_some(struct index *x)
 {
     struct filing *f = &x->filing;
     struct err *e = NULL;
-    for (size_t n = 0; e == NULL && n < KEYS_AT_ONCE && f->drop_at < f->seqs.len; n++) {
+    for (size_t n = 0; e == NULL && n < DROP_AT_ONCE && f->drop_at < f->seqs.len; n++) {
         uint64_t seq;
         bool found;
         memcpy(&seq, f->seqs.ptr + f->drop_at, sizeof seq);
