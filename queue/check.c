@@ -1,7 +1,9 @@
-/* check: one message is read from end to end, and set aside when it is damaged. */
+/* check: one message is read from end to end, and set aside when it is damaged; and what was set aside is
+ * shown. */
 #include "io/base/check.h"
 #include "io/base/log.h"
 #include "queue/private.h"
+#include "queue/store/corrupt.h"
 
 struct checking {
     struct queue *queue;
@@ -65,4 +67,16 @@ struct err *queue_check(struct queue *q, struct str id, bool *aside_out)
     queue_on_sched(q, check_main, &c);
     *aside_out = c.aside;
     return err_copy_give(&c.err);
+}
+
+struct err *queue_find_corrupt(struct queue *q, struct str id, struct arena *a, struct queue_entry *entry_out,
+                               struct corrupt_reader **reader_out, bool *found_out)
+{
+    struct store_row row;
+    struct err *e = corrupt_open(q->store, id, a, &row, reader_out, found_out);
+    if (e || !*found_out)
+        return e;
+    *entry_out = (struct queue_entry){.seq = row.seq, .queue = QUEUE_CORRUPT, .env = row.env};
+    str_copy(entry_out->id, sizeof(entry_out->id), id);
+    return NULL;
 }

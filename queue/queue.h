@@ -148,6 +148,14 @@ struct err *queue_list(struct queue *q, uint64_t after_seq, size_t max, struct a
 struct err *queue_find(struct queue *q, struct str id, struct arena *a, struct queue_entry *entry_out,
                        struct qmsg **msg_out, bool *found_out) MUST_USE;
 
+/* One that was set aside in corrupt/ (entry's queue is QUEUE_CORRUPT): the envelope as it was then, all recipients, and what
+ * there is of its content, unchecked. */
+struct corrupt_reader;
+struct err *queue_find_corrupt(struct queue *q, struct str id, struct arena *a, struct queue_entry *entry_out,
+                               struct corrupt_reader **reader_out, bool *found_out) MUST_USE;
+struct err *corrupt_next(struct corrupt_reader *r, struct str *piece_out) MUST_USE; /* empty at the end */
+void corrupt_close(struct corrupt_reader *r);
+
 struct queue_counts {
     uint64_t active, deferred, hold, incoming, corrupt; /* messages */
     uint64_t log_bytes, live_bytes, segments;

@@ -272,6 +272,27 @@ struct err *access_flush(struct access *a, struct str id, struct str site, bool 
 
 /* --- one message */
 
+static struct err *find_corrupt(struct access *a, struct str id,
+                                void (*entry)(void *, const struct queue_entry *),
+                                void (*content)(void *, struct str), void *ctx, bool *found_out)
+{
+    struct queue_entry found;
+    struct corrupt_reader *r;
+    struct err *e = queue_find_corrupt(a->queue, id, a->arena, &found, &r, found_out);
+    if (e || !*found_out)
+        return e;
+    entry(ctx, &found);
+    for (;;) {
+        struct str piece;
+        e = corrupt_next(r, &piece);
+        if (e || piece.len == 0)
+            break;
+        content(ctx, piece);
+    }
+    corrupt_close(r);
+    return e;
+}
+
 static struct err *find_offline(struct access *a, struct str id,
                                 void (*entry)(void *, const struct queue_entry *),
                                 void (*content)(void *, struct str), void *ctx, bool *found_out)
@@ -280,8 +301,10 @@ static struct err *find_offline(struct access *a, struct str id,
     struct qmsg *m;
     struct content_reader *r;
     struct err *e = queue_find(a->queue, id, a->arena, &found, &m, found_out);
-    if (e || !*found_out)
+    if (e)
         return e;
+    if (!*found_out)
+        return find_corrupt(a, id, entry, content, ctx, found_out);
     entry(ctx, &found);
     e = content_open(m, &r);
     while (!e) {

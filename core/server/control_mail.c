@@ -246,11 +246,16 @@ static struct err *requeue_one(struct queue *queue, const struct service *svc, s
             received_line(cl, svc->params, a, geteuid());
             e = copy_lines(m, cl);
             struct str why = STR("");
+            bool aside = false;
             if (e)
                 cleanup_abort(cl);
             else
                 status = cleanup_commit(cl, a, &why);
             *done_out = !e && status == CLEANUP_OK;
+            if (e && e->kind == ERR_DAMAGED) { /* it must not keep the others from their turn */
+                log_warning("pickup", "%s", e->text);
+                e = queue_check(queue, id, &aside);
+            }
         }
     }
     qmsg_unref(m);

@@ -150,16 +150,54 @@ static struct err *send_content(struct caller *c, struct qmsg *m)
     return wire_send_end(c->fd, &c->out, WIRE_OK, 1, STR(""));
 }
 
+static struct err *send_corrupt(struct caller *c, struct corrupt_reader *r)
+{
+    for (;;) {
+        struct str piece;
+        struct err *e = corrupt_next(r, &piece);
+        if (e)
+            return end_error(c, e);
+        if (piece.len == 0)
+            return wire_send_end(c->fd, &c->out, WIRE_OK, 1, STR(""));
+        wire_begin(&c->out, WIRE_CONTENT);
+        buf_add_str(&c->out, piece);
+        e = wire_send(c->fd, &c->out);
+        if (e)
+            return e;
+    }
+}
+
+/* Not in the queue: was it set aside? */
+static struct err *find_corrupt(struct caller *c, struct str id)
+{
+    struct queue_entry entry;
+    struct corrupt_reader *r;
+    bool found;
+    struct err *e = queue_find_corrupt(c->queue, id, c->arena, &entry, &r, &found);
+    if (e)
+        return end_error(c, e);
+    if (!found)
+        return wire_send_end(c->fd, &c->out, WIRE_OK, 0, STR(""));
+    wire_begin(&c->out, WIRE_ENTRY);
+    entry_body(&c->out, &entry);
+    e = wire_send(c->fd, &c->out);
+    if (!e)
+        e = send_corrupt(c, r);
+    corrupt_close(r);
+    return e;
+}
+
 struct err *control_find(struct caller *c, struct rd *body)
 {
     struct queue_entry entry;
     struct qmsg *m;
     bool found;
-    struct err *e = queue_find(c->queue, rd_lstr(body), c->arena, &entry, &m, &found);
+    struct str id = rd_lstr(body);
+    struct err *e = queue_find(c->queue, id, c->arena, &entry, &m, &found);
     if (e)
         return end_error(c, e);
     if (!found)
-        return wire_send_end(c->fd, &c->out, WIRE_OK, 0, STR(""));
+        return find_corrupt(c, id);
     wire_begin(&c->out, WIRE_ENTRY);
     entry_body(&c->out, &entry);
     e = wire_send(c->fd, &c->out);

@@ -17,4 +17,11 @@ void corrupt_keep(struct store *s, uint64_t epoch, const struct scan_item *item,
                   char name_out[CORRUPT_NAME_MAX]);
 void corrupt_drop(struct store *s, const char *name); /* it is not wanted after all */
 
+/* What there is of a message that was set aside: its envelope in a, and its content as it lies there,
+ * unchecked. *found_out false: there is none of this id. [any] */
+struct corrupt_reader;
+struct err *corrupt_open(struct store *s, struct str id, struct arena *a, struct store_row *row_out,
+                         struct corrupt_reader **out, bool *found_out) MUST_USE;
+/* corrupt_next, corrupt_close: queue.h. */
+
 #endif

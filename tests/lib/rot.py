@@ -125,7 +125,16 @@ class World:
             one.join()
         if failed:
             raise failed[0]
-        self.server.wait_log(r"status=deferred", count=messages, timeout=60)
+        if messages:
+            self.server.wait_log(r"status=deferred", count=messages, timeout=60)
+
+    def add(self, sender, recipients, body):
+        """One message more; its number."""
+        n = len(self.ids)
+        self.bodies[n] = body
+        self.ids[n] = self.server.submit(sender, recipients, body)
+        self.server.wait_log(r"%s: .*status=deferred" % self.ids[n], count=len(recipients))
+        return n
 
     @property
     def log_folder(self):
