@@ -212,7 +212,7 @@ static struct err *act_on_pick(struct doing *d, const struct store_pick *p)
             !queue_fits(d, name_of(d->queue, p->seq, p->flags, p->deferred)))
             return NULL;
         char id[QUEUE_ID_MAX];
-        store_id(store, p->arrival_us, p->seq, id);
+        store_id(p->flags, p->arrival_us, p->seq, id);
         if (d->act == QUEUE_ACT_FIND || (d->act == QUEUE_ACT_REMOVE && store_remove_pick(store, p))) {
             touched(d, id);
             return NULL;

@@ -11,11 +11,11 @@ struct err *queue_import_begin(struct queue *q, const struct import_state *state
     struct err *e = queue_begin(q, &d);
     if (e)
         return e;
-    d->flags = MESSAGE_HOLD | MESSAGE_IMPORT | (state->warned ? MESSAGE_WARNED : 0U);
+    d->flags |= MESSAGE_HOLD | MESSAGE_IMPORT | (state->warned ? MESSAGE_WARNED : 0U);
     d->due_us = state->due_us;
     /* The id is made again from the row's envelope whenever the message is read back. */
     d->arrival_us = state->arrival_us;
-    store_id(q->store, d->arrival_us, d->seq, d->id);
+    store_id(d->flags, d->arrival_us, d->seq, d->id);
     *out = d;
     return NULL;
 }

@@ -38,7 +38,7 @@ static void entry_of(struct queue *q, const struct store_row *row, struct queue_
         .forced_expire = row->flags & MESSAGE_EXPIRE,
         .importing = row->flags & MESSAGE_IMPORT,
     };
-    store_id(q->store, row->env->arrival_us, row->seq, out->id);
+    store_id(row->flags, row->env->arrival_us, row->seq, out->id);
 }
 
 static void list_main(void *arg)

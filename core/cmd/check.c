@@ -97,7 +97,6 @@ static void look(const struct check *c, int fd)
     const char *queue = c->snapshot->params->queue_directory;
     struct report end = {.what = REPORT_END};
     struct verify v = {.directory = queue,
-                       .long_ids = c->snapshot->params->enable_long_queue_ids,
                        .running = c->running,
                        .ctx = &fd,
                        .found = found,

@@ -62,7 +62,7 @@ void corrupt_keep(struct store *s, uint64_t epoch, const struct scan_item *item,
     (void)snprintf(name_out, CORRUPT_NAME_MAX, "seg-%016" PRIx64 "-%08" PRIx32, epoch, item->at);
     if (message_unpack(&item->head, item->bytes, &body) &&
         envelope_unpack(body.envelope, a, &env) == NULL) {
-        store_id(s, env->arrival_us, item->head.seq, name_out);
+        store_id(body.flags, env->arrival_us, item->head.seq, name_out);
         add_state(s, item->head.seq, epoch, body.flags, body.due_us, env, &bytes);
     }
     /* The head stands before what the scan calls the record's bytes. */

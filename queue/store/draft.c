@@ -55,7 +55,9 @@ struct err *store_begin(struct store *s, struct queue *q, struct draft **out)
     d->pub.queue = q;
     d->pub.seq = atomic_fetch_add_explicit(&s->next_seq, 1, memory_order_relaxed);
     d->pub.arrival_us = clock_wall_us();
-    store_id(s, d->pub.arrival_us, d->pub.seq, d->pub.id);
+    if (atomic_load_explicit(&s->long_ids, memory_order_relaxed))
+        d->pub.flags = MESSAGE_LONG_ID;
+    store_id(d->pub.flags, d->pub.arrival_us, d->pub.seq, d->pub.id);
     *out = &d->pub;
     return NULL;
 }
@@ -173,11 +175,11 @@ static struct message *message_of_draft(struct draft *d, const struct envelope *
     copy->size = d->size;
     if (copy->arrival_us == 0)
         copy->arrival_us = d->arrival_us;
-    struct message *m = message_new(s, d->seq, d->arrival_us, a, copy);
+    uint32_t flags = d->flags | (env->flags & ENV_HOLD ? MESSAGE_HOLD : 0U);
+    struct message *m = message_new(s, d->seq, flags, a, copy);
     memcpy(m->pub.id, d->id, sizeof m->pub.id);
     m->pub.queue = d->queue;
     m->pub.place.spilled = d->spill != NULL;
-    m->flags = d->flags | (env->flags & ENV_HOLD ? MESSAGE_HOLD : 0U);
     m->due_us = d->due_us;
     m->born_ns = clock_mono_ns();
     m->stage = STAGE_YOUNG;

@@ -15,9 +15,8 @@ static struct err *from_row(struct store *s, const struct index_row *row, struct
     struct err *e = envelope_unpack(row->envelope, a, &env);
     if (e != NULL)
         return e;
-    struct message *m = message_new(s, row->seq, env->arrival_us, a, env);
+    struct message *m = message_new(s, row->seq, row->flags, a, env);
     m->pub.place = row->place;
-    m->flags = row->flags;
     m->due_us = row->due_us;
     m->dests = row->dests;
     m->stage = STAGE_INDEXED;

@@ -10,12 +10,12 @@ void message_name(uint64_t seq, char out[24])
     (void)snprintf(out, 24, "%016llx", (unsigned long long)seq);
 }
 
-void store_id(const struct store *s, int64_t arrival_us, uint64_t seq, char out[QUEUE_ID_MAX])
+void store_id(uint32_t flags, int64_t arrival_us, uint64_t seq, char out[QUEUE_ID_MAX])
 {
-    queue_id_format(atomic_load_explicit(&s->long_ids, memory_order_relaxed), arrival_us, seq, out);
+    queue_id_format(flags & MESSAGE_LONG_ID, arrival_us, seq, out);
 }
 
-struct message *message_new(struct store *s, uint64_t seq, int64_t arrival_us, struct arena *a,
+struct message *message_new(struct store *s, uint64_t seq, uint32_t flags, struct arena *a,
                             struct envelope *env)
 {
     struct message *m = MEM_NEW(struct message);
@@ -24,8 +24,9 @@ struct message *message_new(struct store *s, uint64_t seq, int64_t arrival_us, s
     m->pub.seq = seq;
     m->pub.arena = a;
     m->pub.env = env;
-    store_id(s, arrival_us, seq, m->pub.id);
+    store_id(flags, env->arrival_us, seq, m->pub.id);
     m->store = s;
+    m->flags = flags;
     list_init(&m->link);
     list_init(&m->dirty_link);
     return m;

@@ -151,7 +151,7 @@ static inline struct message *message_of(struct qmsg *m)
 }
 
 /* --- message.c */
-struct message *message_new(struct store *s, uint64_t seq, int64_t arrival_us, struct arena *a,
+struct message *message_new(struct store *s, uint64_t seq, uint32_t flags, struct arena *a,
                             struct envelope *env);
 void message_publish(struct message *m);                         /* into the table */
 void message_name(uint64_t seq, char out[24]);                   /* content/<name> */

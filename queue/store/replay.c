@@ -160,7 +160,8 @@ static void lost_tell(struct recovery *r)
     char id[QUEUE_ID_MAX];
     while (umap_next(&r->lost, &at, &seq, &value)) {
         struct lost *l = value;
-        store_id(r->store, 0, seq, id); /* its end tells the message, its begin only the time */
+        /* Its end tells the message, its begin only the time. */
+        store_id(atomic_load(&r->store->long_ids) ? MESSAGE_LONG_ID : 0, 0, seq, id);
         if (str_starts(str_of(l->name), STR("seg-")))
             log_warning("queue", "corrupt/%s: %s, its queue id ends in %s: %zu bytes set aside",
                         l->name, l->why, id + (strlen(id) > 10 ? 10 : 5), l->bytes);

@@ -253,8 +253,9 @@ void store_mark(struct qmsg *pub, const struct mark *k)
     CHECK_MAGIC(pub, MESSAGE_MAGIC);
     if (m->dead)
         return;
-    count_held(s, m->flags, k->flags);
-    m->flags = k->flags;
+    uint32_t flags = (k->flags & ~(uint32_t)MESSAGE_LONG_ID) | (m->flags & MESSAGE_LONG_ID);
+    count_held(s, m->flags, flags);
+    m->flags = flags;
     m->due_us = k->due_us;
     mark_apply(k, pub->env, pub->arena);
     size_t at = 0;
@@ -262,6 +263,7 @@ void store_mark(struct qmsg *pub, const struct mark *k)
         struct buf body = {0};
         size_t left = k->rcpt_count - at, n = left < MARK_RCPTS_MAX ? left : MARK_RCPTS_MAX;
         struct mark part = *k;
+        part.flags = flags;
         part.rcpts = k->rcpts + at;
         part.rcpt_count = n;
         mark_pack(&part, &body);

@@ -72,6 +72,8 @@ enum message_flags {
     MESSAGE_EXPIRE = 2, /* forced expiry was asked for (postsuper -e) */
     MESSAGE_WARNED = 4, /* delay warning was sent */
     MESSAGE_IMPORT = 8, /* with HOLD: its import has not ended (queue/import.h) */
+    /* Its name is a long one: what enable_long_queue_ids was when it came. store_mark does not change it. */
+    MESSAGE_LONG_ID = 16,
 };
 uint32_t qmsg_flags(const struct qmsg *m);
 int64_t qmsg_due_us(const struct qmsg *m); /* wall clock; 0 = at once */
@@ -185,6 +187,6 @@ struct store_counts {
 struct store_counts store_counts(struct store *s); /* [any], approximate */
 
 /* Read the id of a message for a log line. */
-void store_id(const struct store *s, int64_t arrival_us, uint64_t seq, char out[QUEUE_ID_MAX]);
+void store_id(uint32_t flags, int64_t arrival_us, uint64_t seq, char out[QUEUE_ID_MAX]);
 
 #endif

@@ -113,6 +113,7 @@ static struct err *add_segment(struct checking *c, const char *name)
     if (!g.header_bad) {
         g.epoch = h.epoch;
         c->secret = c->secret != 0 ? c->secret : h.secret;
+        c->first = h.first > c->first ? h.first : c->first;
     }
     struct batch_head batch;
     g.has_data = g.header_bad ||
@@ -139,7 +140,15 @@ static struct err *find_segments(struct checking *c)
     struct verify_segment *g = segments(c, &n);
     if (n > 0)
         qsort(g, n, sizeof *g, by_epoch);
-    c->v->segments = n;
+    /* What is older than the log's begin, as the newest header block knows it, is only waiting to be
+     * used again. */
+    size_t old = 0;
+    while (old < n && g[old].epoch < c->first)
+        old++;
+    if (old > 0)
+        memmove(g, g + old, (n - old) * sizeof *g);
+    c->segments.len = (n - old) * sizeof *g;
+    c->v->segments = n - old;
     return e;
 }
 
@@ -183,9 +192,8 @@ static void take(struct checking *c, uint64_t epoch, const struct scan_item *ite
     }
 }
 
-static struct finding finding_of(const struct checking *c, const struct verify_segment *g,
-                                 const struct scan_item *item, const char *bad,
-                                 const struct message_body *body)
+static struct finding finding_of(const struct verify_segment *g, const struct scan_item *item,
+                                 const char *bad, const struct message_body *body)
 {
     struct finding f = {.kind = FINDING_GAP, .pos = g->epoch << 32 | item->at};
     verify_at(f.where, g->name, item->at);
@@ -201,7 +209,7 @@ static struct finding finding_of(const struct checking *c, const struct verify_s
     struct envelope *env;
     if (item->head.type == RECORD_MESSAGE && body->envelope.len > 0 &&
         envelope_unpack(body->envelope, a, &env) == NULL)
-        queue_id_format(c->v->long_ids, env->arrival_us, f.seq, f.id);
+        store_id(body->flags, env->arrival_us, f.seq, f.id);
     arena_free(a);
     return f;
 }
@@ -223,7 +231,7 @@ static void scan(struct checking *c, const struct verify_segment *g, struct str 
         struct message_body body = {0};
         const char *bad = record_bad(&item, &body);
         if (bad != NULL) {
-            struct doubt d = {.f = finding_of(c, g, &item, bad, &body), .batches = s.batches};
+            struct doubt d = {.f = finding_of(g, &item, bad, &body), .batches = s.batches};
             buf_add(doubts, &d, sizeof d);
         }
         if (first)

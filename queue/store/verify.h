@@ -43,7 +43,6 @@ struct finding {
 
 struct verify {
     const char *directory;
-    bool long_ids; /* as the queue's ids are written */
     bool running;
     void *ctx;
     void (*found)(void *ctx, const struct finding *f);

@@ -122,7 +122,7 @@ static void unfit(struct rows *r, uint64_t seq, const char *why)
     bool found = false;
     struct err *e = seq != 0 ? index_get(r->x, seq, r->arena, &row, &found) : NULL;
     if (e == NULL && found && envelope_unpack(row.envelope, r->arena, &env) == NULL)
-        queue_id_format(r->c->v->long_ids, env->arrival_us, seq, id);
+        store_id(row.flags, env->arrival_us, seq, id);
     verify_tell(r->c, FINDING_INDEX, "index", seq, id, "%s", why);
 }
 
@@ -196,7 +196,7 @@ static void check_row(struct rows *r, const struct index_row *row)
         verify_tell(c, FINDING_INDEX, "index", row->seq, "", "the envelope in a row is damaged");
         return;
     }
-    queue_id_format(c->v->long_ids, env->arrival_us, row->seq, id);
+    store_id(row->flags, env->arrival_us, row->seq, id);
     if (log != 0)
         see(c, row->seq, log | SEEN_IN_INDEX);
     if (log & SEEN_REMOVED) {
@@ -374,7 +374,7 @@ static void check_content(struct checking *c, struct index *x, uint64_t seq, uin
         struct arena *a = arena_new(0, 0);
         struct envelope *env;
         if (envelope_unpack(body.envelope, a, &env) == NULL)
-            queue_id_format(c->v->long_ids, env->arrival_us, seq, id);
+            store_id(body.flags, env->arrival_us, seq, id);
         verify_tell(c, FINDING_CONTENT, where, seq, id, "%s", bad);
         arena_free(a);
     }

@@ -429,6 +429,60 @@ static void an_index_that_was_not_looked_through_is_not_opened_again(void **stat
     assert_int_equal(count_files("log", "index.trial"), 0);
 }
 
+/* --- names */
+
+static struct {
+    uint64_t seq[2];
+    char id[2][QUEUE_ID_MAX];
+} named;
+
+static void name_two(void *arg)
+{
+    struct store_options o = world_options();
+    struct store *s = NULL;
+    (void)arg;
+    OK(store_open(&o, &s));
+    for (int i = 0; i < 2; i++) {
+        o.long_ids = i == 1;
+        store_reconfigure(s, &o);
+        struct qmsg *m = commit(s, OLD + i, 500);
+        named.seq[i] = m->seq;
+        memcpy(named.id[i], m->id, QUEUE_ID_MAX);
+        if (i == 1)
+            hold(m, true);
+        qmsg_unref(m);
+    }
+    OK(store_close(s));
+}
+
+static void same_names(void *arg)
+{
+    struct store_options o = world_options();
+    struct store *s = NULL;
+    o.long_ids = *(bool *)arg;
+    OK(store_open(&o, &s));
+    for (int i = 0; i < 2; i++) {
+        struct qmsg *m = NULL;
+        OK(store_get(s, named.seq[i], &m));
+        MUST(m != NULL && strcmp(m->id, named.id[i]) == 0);
+        qmsg_unref(m);
+    }
+    OK(store_close(s));
+}
+
+static void names_stay_what_they_were(void **state)
+{
+    (void)state;
+    in_fiber(name_two, NULL);
+    assert_true(strlen(named.id[1]) > strlen(named.id[0]));
+    for (int i = 0; i < 4; i++) {
+        bool long_ids = i % 2 == 0;
+        if (i >= 2)
+            drop_index();
+        in_fiber(same_names, &long_ids);
+    }
+}
+
 /* --- the scrub */
 
 static void seq_key(uint64_t n, struct str *out)
@@ -604,6 +658,7 @@ int main(int argc, char **argv)
                                         make_old_world, world_teardown),
         cmocka_unit_test_setup_teardown(an_index_that_was_not_looked_through_is_not_opened_again,
                                         make_old_world, world_teardown),
+        cmocka_unit_test_setup_teardown(names_stay_what_they_were, world_setup, world_teardown),
         cmocka_unit_test_setup_teardown(the_scrub_finds_each_lie, make_old_world, world_teardown),
         cmocka_unit_test_setup_teardown(the_scrub_is_not_misled_by_traffic, make_old_world,
                                         world_teardown),
