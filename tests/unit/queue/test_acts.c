@@ -289,6 +289,162 @@ static void lists_in_order_and_in_slices(void **state)
     assert_true(queue_down(5000));
 }
 
+/* --- what fits, and nothing else */
+
+static const char *post_from(const char *sender, const char *a, const char *b)
+{
+    static char ids[16][QUEUE_ID_MAX];
+    static int at;
+    const char *rcpts[] = {a, b};
+    struct posting p = {.sender = sender, .rcpts = rcpts, .rcpt_count = b ? 2 : 1};
+    post(&p);
+    char *id = ids[at++ % 16];
+    memcpy(id, p.id, QUEUE_ID_MAX);
+    return id;
+}
+
+static uint64_t select_and(enum queue_act what, struct queue_select select)
+{
+    struct acting a = {.act = what, .what = select};
+    there(world.workers[0], act_main, &a);
+    return a.count;
+}
+
+static void what_fits_is_found(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *what;
+        struct queue_select select;
+        uint64_t count;
+    } rows[] = {
+        {"everything", {.queue = QUEUE_ANY}, 6},
+        {"a sender", {.sender = STR("ann@one.example")}, 2},
+        {"a sender in capitals", {.sender = STR("ANN@ONE.EXAMPLE")}, 2},
+        {"a part of an address is none", {.sender = STR("nn@one.example")}, 0},
+        {"a sender's domain", {.sender = STR("@one.example")}, 3},
+        {"a domain below it is another", {.sender = STR("@example")}, 0},
+        {"the null sender", {.sender = STR("<>")}, 1},
+        {"a recipient's domain", {.domain = STR("a.org")}, 3},
+        {"the second recipient's", {.domain = STR("b.org")}, 3},
+        {"that of one who has his mail", {.domain = STR("done.org")}, 0},
+        {"a next hop", {.destination = STR("c.org")}, 1},
+        {"a next hop of this transport", {.destination = STR("smtp:c.org")}, 1},
+        {"a next hop of another transport", {.destination = STR("lmtp:c.org")}, 0},
+        {"sender and domain",
+         {.sender = STR("ann@one.example"), .domain = STR("b.org")},
+         1},
+        {"sender and queue", {.sender = STR("@one.example"), .queue = QUEUE_DEFERRED}, 2},
+        {"what is on hold", {.queue = QUEUE_HOLD}, 1},
+        {"what is on hold, to a domain", {.queue = QUEUE_HOLD, .domain = STR("a.org")}, 1},
+        {"what is on hold, from elsewhere", {.queue = QUEUE_HOLD, .sender = STR("<>")}, 0},
+        {"what is active", {.queue = QUEUE_ACTIVE}, 1},
+        {"what is active, to a domain", {.queue = QUEUE_ACTIVE, .domain = STR("gate.org")}, 1},
+        {"what is deferred, to a domain that is active",
+         {.queue = QUEUE_DEFERRED, .domain = STR("gate.org")},
+         0},
+    };
+    world.so.minimal_backoff_s = world.so.maximal_backoff_s = 10000;
+    queue_up();
+    (void)post_from("ann@one.example", "defer@a.org", NULL);
+    const char *held = post_from("Ann@One.Example", "defer@a.org", "defer@b.org");
+    (void)post_from("bob@one.example", "defer@b.org", "ok@done.org");
+    (void)post_from("", "defer@a.org", "defer@b.org");
+    (void)post_from("bob@two.example", "defer@c.org", NULL);
+    (void)post_from("bob@two.example", "gate@gate.org", NULL);
+    WAIT_FOR(queue_counts(world.q).deferred == 5 && delivering("gate.org"));
+    assert_int_equal(act(QUEUE_ACT_HOLD, held, QUEUE_ANY), 1);
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        uint64_t n = select_and(QUEUE_ACT_FIND, rows[i].select);
+        if (n != rows[i].count)
+            print_error("%s: %llu\n", rows[i].what, (unsigned long long)n);
+        assert_int_equal(n, rows[i].count);
+    }
+    /* An id has to fit too. */
+    assert_int_equal(
+        select_and(QUEUE_ACT_FIND, (struct queue_select){.id = str_of(held), .domain = STR("b.org")}),
+        1);
+    assert_int_equal(
+        select_and(QUEUE_ACT_FIND, (struct queue_select){.id = str_of(held), .domain = STR("c.org")}),
+        0);
+    assert_int_equal(select_and(QUEUE_ACT_FIND, (struct queue_select){.id = str_of(held),
+                                                                      .destination = STR("b.org")}),
+                     1);
+    /* Acts touch what fits and leave the others. */
+    assert_int_equal(select_and(QUEUE_ACT_REMOVE, (struct queue_select){.domain = STR("b.org")}), 3);
+    assert_int_equal(list_count(), 3);
+    assert_int_equal(select_and(QUEUE_ACT_FIND, (struct queue_select){.domain = STR("a.org")}), 1);
+    world.gate_open = true;
+    WAIT_FOR(idle());
+    assert_int_equal(list_count(), 2);
+    assert_true(queue_down(5000));
+    /* And so after a restart. */
+    queue_up();
+    assert_int_equal(select_and(QUEUE_ACT_FIND, (struct queue_select){.domain = STR("a.org")}), 1);
+    assert_int_equal(
+        select_and(QUEUE_ACT_REMOVE, (struct queue_select){.destination = STR("smtp:c.org")}), 1);
+    assert_int_equal(list_count(), 1);
+    assert_true(queue_down(5000));
+}
+
+static void several_ids_at_once(void **state)
+{
+    char ids[200];
+    (void)state;
+    world.so.minimal_backoff_s = world.so.maximal_backoff_s = 10000;
+    queue_up();
+    const char *a = post_to("defer@a.org"), *b = post_to("defer@b.org"),
+               *c = post_to("defer@c.org");
+    WAIT_FOR(queue_counts(world.q).deferred == 3);
+    snprintf(ids, sizeof ids, "%s ABCDEF %s  %s", a, c, a);
+    assert_int_equal(act(QUEUE_ACT_REMOVE, ids, QUEUE_ANY), 2);
+    assert_true(gone(a) && gone(c) && is_in(b, QUEUE_DEFERRED));
+    assert_true(queue_down(5000));
+}
+
+static void what_was_expired_twice_is_counted_once(void **state)
+{
+    (void)state;
+    const char *rcpt = "ok@example.org";
+    struct posting held = {.rcpts = &rcpt, .rcpt_count = 1, .flags = ENV_HOLD};
+    queue_up();
+    post(&held);
+    assert_int_equal(act(QUEUE_ACT_EXPIRE, held.id, QUEUE_ANY), 1);
+    assert_int_equal(act(QUEUE_ACT_EXPIRE, held.id, QUEUE_ANY), 0);
+    assert_int_equal(act(QUEUE_ACT_EXPIRE, "", QUEUE_ANY), 0);
+    assert_int_equal(act(QUEUE_ACT_RELEASE, "", QUEUE_ANY), 1);
+    WAIT_FOR(gone(held.id));
+    assert_true(queue_down(5000));
+}
+
+/* More than a slice, many of them in the middle of things. */
+static void a_large_backlog_is_held_released_and_removed(void **state)
+{
+    (void)state;
+    enum { MAIL = 3000 };
+    struct acting a = {.what = {.queue = QUEUE_ANY}};
+    world.so.message_active_limit = 50;
+    world.so.minimal_backoff_s = world.so.maximal_backoff_s = 10000;
+    world.qo.segment_bytes = 0;
+    world.no_checks = true;
+    queue_up();
+    for (int i = 0; i < MAIL; i++)
+        (void)post_from("s@example.com", i % 3 ? "defer@a.org" : "defer@b.org", NULL);
+    assert_int_equal(act(QUEUE_ACT_HOLD, "", QUEUE_ANY), MAIL);
+    WAIT_FOR(idle());
+    assert_int_equal(queue_counts(world.q).hold, MAIL);
+    assert_int_equal(select_and(QUEUE_ACT_RELEASE, (struct queue_select){.domain = STR("b.org")}),
+                     MAIL / 3);
+    assert_int_equal(queue_counts(world.q).hold, MAIL - MAIL / 3);
+    WAIT_FOR(queue_counts(world.q).deferred == MAIL / 3 && idle());
+    a.act = QUEUE_ACT_REMOVE;
+    there(world.workers[1], act_main, &a);
+    assert_int_equal(a.count, MAIL);
+    assert_int_equal(list_count(), 0);
+    assert_int_equal(queue_counts(world.q).hold, 0);
+    assert_true(queue_down(5000));
+}
+
 /* Everything at once, in an order that is never the same; in the end each recipient had its mail
  * once. */
 enum { ROUNDS = 60, BUSY_MAIL = 600 };
@@ -374,6 +530,10 @@ int main(void)
         QUEUE_TEST(flushes),
         QUEUE_TEST(deferred_transports_wait_for_a_flush),
         QUEUE_TEST(lists_in_order_and_in_slices),
+        QUEUE_TEST(what_fits_is_found),
+        QUEUE_TEST(several_ids_at_once),
+        QUEUE_TEST(what_was_expired_twice_is_counted_once),
+        QUEUE_TEST(a_large_backlog_is_held_released_and_removed),
         QUEUE_TEST(acts_in_the_middle_of_everything),
     };
     return cmocka_run_group_tests(tests, log_setup, log_teardown);
