@@ -24,6 +24,7 @@ struct verify_segment {
 struct checking {
     struct verify *v;
     uint64_t secret; /* 0 = no header block tells it */
+    uint64_t first;  /* the epoch the log begins with; 0 = any */
     struct store *as; /* what the index wants to know of a store: the secret */
     int log_fd, content_fd;
     struct buf segments; /* of struct verify_segment, oldest first */
