@@ -37,13 +37,31 @@
  *      valid batch head (at a block boundary) or record head
  *   3  found: what lies between is a damaged middle: set aside in corrupt/, warned about; go on
  *      there. (Zeros up to the next boundary are padding.)  Not found: the torn tail, or where the
- *      writing ended: nobody was told that these bytes are safe; ignored
+ *      writing ended: nobody was told that these bytes are safe
  *   4  a record whose body is damaged is set aside alone
- *   5  damage in the last batch of all is a torn write too, though some of its records may be whole
+ *   5  damage in the last batch of all may be a torn write, of which nobody was told that it is
+ *      safe. It is not called damage; but since it could be an old batch that has gone bad, what is
+ *      left of it is kept in corrupt/torn-<epoch>-<offset>
+ *   6  a clean stop appends a batch of its own (a REMOVE of message 0, which is none): so whatever is
+ *      damaged after it is damage, and 5 is for crashes alone
  *
  * Whole records of a torn batch are kept: their senders got no answer and may send again, which
  * SMTP allows for. Records are absolute, so replaying what the index already holds changes nothing.
- * Writing never goes on in a segment of an earlier run: each start begins a new one. */
+ * Writing never goes on in a segment of an earlier run: each start begins a new one.
+ *
+ * Which segments count. Those with the queue's secret, each epoch once, from the highest "epoch the
+ * log began with" of all their headers on; older ones had been freed, and wait for a new epoch. A file
+ * whose header block is damaged counts by its name if a record of that epoch is found in it. What
+ * does not count and was not freed (another queue's, a copy, nothing to be made out) is moved to
+ * corrupt/, never deleted.
+ *
+ * Versions. In all versions to come magic, version and sum of the header block stay where they are. A
+ * program reads every version up to its own and writes its own into each new segment, so a queue
+ * moves on by itself as segments are freed. Whatever an older program would take for damage (another
+ * record type, another envelope) needs a new version. A segment of a newer version than the program
+ * knows refuses the start, and nothing is touched: go back to the newer program, and let it deliver or
+ * export what is there. The index has a version of its own; any other than the program's is set aside
+ * and built again. */
 #ifndef QUEUE_STORE_SEGMENT_H
 #define QUEUE_STORE_SEGMENT_H
 
