@@ -332,7 +332,7 @@ struct err *queue_file_read(const struct queue_file_source *src, struct arena *a
     p.next.original = p.next.orcpt = STR("");
     queue_reader_init(&p.r, src, 0);
     struct err *e = queue_reader_next(&p.r);
-    if (!e && p.r.type != 'C' && p.r.type != 'T')
+    if ((!e || e->kind == ERR_DAMAGED) && p.r.type != 'C' && p.r.type != 'T' && src->size > 0)
         e = queue_reader_damaged(&p.r, "not a queue file: no sizes");
     while (!e) {
         e = on_record(&p);

@@ -2,6 +2,7 @@
 
 #include <stdio.h>
 
+#include "core/mail/address.h"
 #include "io/base/hash.h"
 #include "queue/queue_id.h"
 
@@ -87,6 +88,12 @@ static void set_why(struct rcpt *rcpt, const struct block *b, enum rcpt_state st
         rcpt->why.diagnostic = one_line(a, arena_printf(a, "%.*s; %.*s", STR_ARG(b->diag_type), STR_ARG(b->diag_text)));
 }
 
+/* Logs quote what has to be quoted in mail; message files do not. */
+static bool names(const struct block *b, const struct rcpt *rcpt, struct arena *a)
+{
+    return str_eq(rcpt->address, b->recipient) || str_eq(address_quote(a, rcpt->address), b->recipient);
+}
+
 void queue_log_apply(struct str log, enum rcpt_state state, struct queue_file *f, struct arena *a)
 {
     struct umap by_offset = {0};
@@ -96,7 +103,7 @@ void queue_log_apply(struct str log, enum rcpt_state state, struct queue_file *f
     while (next_block(&log, &b)) {
         uint64_t at;
         struct rcpt *rcpt = str_u64(b.offset, &at) ? umap_get(&by_offset, at) : NULL;
-        if (!rcpt || !str_eq(rcpt->address, b.recipient))
+        if (!rcpt || !names(&b, rcpt, a))
             continue;
         if (state == RCPT_BOUNCED || rcpt->state == RCPT_TODO || rcpt->state == RCPT_DEFERRED)
             set_why(rcpt, &b, state, a);
