@@ -6,6 +6,8 @@
  *     once                             deferred at its first attempt, then sent
  *     dead                             the site cannot be reached while world.sites_down
  *     gate                             waits until world.gate_open
+ *     read                             reads the content: damaged, or deferred
+ *     lie                              says it is damaged, though it is not
  * and checks at each request what must always hold: not more at once for a destination than the
  * limit, no recipient twice at once, none again after it was delivered (but in a copy of the
  * queue), content as it came. The transport is the first label of the domain where that is one of
@@ -251,6 +253,15 @@ static inline bool tried_before(struct request *r, size_t i)
     return yes;
 }
 
+static inline void read_content(struct request *r, size_t i)
+{
+    const struct err *e = content_check(r->msg);
+    MUST(e == NULL || e->kind == ERR_DAMAGED);
+    r->damaged = e != NULL || str_starts(r->rcpts[i].rcpt->address, STR("lie"));
+    answer_rcpt(r, i, REQUEST_DEFER, r->damaged ? "5.3.0" : "4.2.0",
+                r->damaged ? "unreadable mail queue entry" : "mailbox busy");
+}
+
 static inline void play_rcpt(struct request *r, size_t i)
 {
     struct str address = r->rcpts[i].rcpt->address;
@@ -260,6 +271,8 @@ static inline void play_rcpt(struct request *r, size_t i)
         answer_rcpt(r, i, REQUEST_BOUNCE, "5.1.1", "no such user");
     else if (str_starts(address, STR("once")) && !tried_before(r, i))
         answer_rcpt(r, i, REQUEST_DEFER, "4.7.1", "greylisted");
+    else if (str_starts(address, STR("read")) || str_starts(address, STR("lie")))
+        read_content(r, i);
     else if (!str_starts(address, STR("pending")))
         answer_rcpt(r, i, REQUEST_SENT, "2.0.0", "ok");
 }
