@@ -72,6 +72,21 @@ static int by_seq(const void *a, const void *b)
     return (left > right) - (left < right);
 }
 
+/* Those that are gone already are deleted in this round. One that goes later is written all the same:
+ * its REMOVE is not safe, while the marks before it are, and will lie before the position. */
+static void drop_dead(struct list *dirty)
+{
+    LIST_EACH_SAFE(dirty, node)
+    {
+        struct message *m = CONTAINER(node, struct message, dirty_link);
+        if (!m->dead)
+            continue;
+        list_remove(node);
+        m->dirty = false;
+        qmsg_unref(&m->pub);
+    }
+}
+
 static void round_take(struct round *r, int64_t born_before_ns)
 {
     struct store *s = r->store;
@@ -90,6 +105,7 @@ static void round_take(struct round *r, int64_t born_before_ns)
         list_remove(node);
         list_push_back(&r->dirty, node);
     }
+    drop_dead(&r->dirty);
     while (umap_next(&s->dead, &at, &seq, &value)) {
         if (!store_hides(s, seq))
             buf_add(&r->dead, &seq, sizeof seq);
@@ -149,10 +165,8 @@ static struct err *put_some(struct round *r)
             e = put_row(r, m);
     }
     for (; e == NULL && n < ROWS_AT_ONCE && (node = list_pop_front(&r->dirty)) != NULL; n++) {
-        struct message *m = CONTAINER(node, struct message, dirty_link);
         list_push_back(&r->put_dirty, node);
-        if (!m->dead)
-            e = put_row(r, m);
+        e = put_row(r, CONTAINER(node, struct message, dirty_link));
     }
     size_t dead = r->dead.len / sizeof(uint64_t);
     for (r->dead_to = r->dead_at; e == NULL && n < ROWS_AT_ONCE && r->dead_to < dead; n++) {
