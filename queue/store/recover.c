@@ -358,6 +358,8 @@ static struct err *find_next_seq(struct recovery *r)
         }
         if (scan.next_seq > r->next_seq)
             r->next_seq = scan.next_seq;
+        if (e == NULL && g->epoch > r->last && scan_found_nothing(&scan))
+            buf_add(&r->empty, &g->epoch, sizeof g->epoch);
         buf_fini(&bytes);
     }
     return e;
@@ -395,6 +397,29 @@ static struct err *finish(struct recovery *r)
         return e;
     }
     return index_commit(s->index);
+}
+
+/* What earlier starts began, and nothing was written to: else each of many starts in a row, none of
+ * which lives to free anything, would leave one. */
+static void use_empty_again(struct recovery *r)
+{
+    struct store *s = r->store;
+    for (size_t at = 0; at < r->empty.len; at += sizeof(uint64_t)) {
+        uint64_t epoch;
+        memcpy(&epoch, r->empty.ptr + at, sizeof epoch);
+        pthread_mutex_lock(&s->lock);
+        struct segment *g = umap_get(&s->by_epoch, epoch);
+        if (g != NULL && g->rows_bytes != 0)
+            g = NULL;
+        if (g != NULL) {
+            (void)umap_del(&s->by_epoch, epoch);
+            list_remove(&g->link);
+            s->segment_count--;
+        }
+        pthread_mutex_unlock(&s->lock);
+        if (g != NULL)
+            segment_give(s, g);
+    }
 }
 
 /* Where the new log begins. */
@@ -511,6 +536,7 @@ static struct err *recover_with(struct recovery *r, const char *path)
     e = bring_up(r);
     if (e != NULL)
         return e;
+    use_empty_again(r);
     if ((r->anew || s->first_new != 0) && !first_time)
         r->next_seq += SEQ_GAP; /* numbers may have been given that no record tells of */
     if (r->next_seq < FIRST_SEQ)

@@ -20,6 +20,7 @@ struct recovery {
     uint64_t from, end;    /* positions; end exclusive */
     uint64_t last;         /* the last epoch with data: the end of it may be torn */
     size_t rows_max;       /* written at once */
+    struct buf empty;      /* u64 each: epochs after `last` in which nothing was found */
     bool behind;           /* of a running queue: yields, and stops when the store does */
     uint64_t batch;        /* position of the batch being applied: what is before it is in rows */
     uint64_t batches_seen; /* in this segment */
@@ -32,6 +33,8 @@ void recovery_fini(struct recovery *r);
  * the index has come, so that a crash in between goes on from there. Yields. ERR_CANCELED: the store
  * stops. ERR_DAMAGED: the index is. */
 struct err *replay(struct recovery *r) MUST_USE;
+/* After a scan to its end. */
+bool scan_found_nothing(const struct segment_scan *scan);
 /* The last epoch that was written to. */
 uint64_t last_with_data(const struct store *s);
 /* Bytes of segments between two positions. */

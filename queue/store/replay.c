@@ -70,6 +70,7 @@ void recovery_fini(struct recovery *r)
     arena_free(r->arena);
     buf_fini(&r->found);
     buf_fini(&r->doubts);
+    buf_fini(&r->empty);
     buf_fini(&r->index_why);
 }
 
@@ -323,6 +324,11 @@ static struct err *scan_bytes(struct recovery *r, struct segment_scan *scan)
     return e;
 }
 
+bool scan_found_nothing(const struct segment_scan *scan)
+{
+    return scan->batches == 0 && !scan->found;
+}
+
 /* is_end: no later segment was written to, so the end of this one may be torn. */
 static struct err *replay_segment(struct recovery *r, const struct segment *g, uint32_t from,
                                   uint64_t to, bool is_end)
@@ -340,6 +346,8 @@ static struct err *replay_segment(struct recovery *r, const struct segment *g, u
         e = scan_bytes(r, &scan);
     if (scan.next_seq > r->next_seq)
         r->next_seq = scan.next_seq;
+    if (e == NULL && g->epoch > r->last && from == BLOCK && scan_found_nothing(&scan))
+        buf_add(&r->empty, &g->epoch, sizeof g->epoch);
     if (e == NULL) {
         settle_doubts(r, g->epoch, is_end ? scan.batches : UINT64_MAX);
         if (is_end)
@@ -410,6 +418,8 @@ struct err *replay(struct recovery *r)
         s->rebuild.done += to > from ? to - from : 0;
         if (r->behind)
             rebuild_tell(s);
+        if (e == NULL && r->behind) /* however little there was in it, it need not be read again */
+            e = rows_flush(r);
     }
     r->batch = r->end;
     lost_tell(r);

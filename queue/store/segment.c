@@ -104,6 +104,7 @@ static bool scan_record(struct segment_scan *s, struct scan_item *out)
                               .bytes = str_make(rest.ptr + RECORD_HEAD, h.length),
                               .head = h};
     s->at += round_up(RECORD_HEAD + (size_t)h.length, RECORD_ALIGN);
+    s->found = true;
     return true;
 }
 

@@ -94,7 +94,7 @@ struct segment_scan {
     uint64_t epoch, secret;
     /* --- its own */
     size_t at, batch_end, gap; /* batch_end 0: between batches */
-    bool lost;
+    bool lost, found;  /* found: a record */
     uint64_t next_seq; /* the highest seen in batch heads */
     uint64_t batches;  /* heads seen */
     size_t batch_at;   /* where the last of them stands in bytes */

@@ -63,7 +63,7 @@ static void write_errors(void *arg)
         try_one(s, t, 9000);
     MUST(t->good == 5);
     limit_files(100 << 10);
-    for (int i = 0; i < 20; i++)
+    for (int i = 0; i < 80; i++)
         try_one(s, t, 9000);
     MUST(t->bad > 5);
     limit_files(RLIM_INFINITY);
