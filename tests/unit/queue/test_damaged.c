@@ -129,7 +129,9 @@ static void it_is_set_aside_when_its_other_requests_have_ended(void **state)
     log_has("corrupt/", p.id, ": content is damaged: checksum: ");
     assert_true(queue_down(5000));
     queue_up();
-    assert_true(gone(p.id) && kept(p.id).found);
+    k = kept(p.id);
+    assert_true(gone(p.id) && k.found);
+    buf_fini(&k.content);
     assert_true(queue_down(5000));
 }
 
