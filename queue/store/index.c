@@ -12,7 +12,7 @@
 #define LOOKED_MAX   ((size_t)1 << 20)
 #define RESIDENT_MAX ((size_t)96 << 20)
 
-enum { FORMAT = 2, ROW_FIXED = 40, ROW_SUM = 32, DUE_KEY = 16, PAGE = 4096 };
+enum { FORMAT = 2, ROW_FIXED = 40, ROW_SUM = 32, PAGE = 4096 };
 enum { ROW_SPILLED = 1, ROW_DEFERRED = 2 };
 
 struct delta {
@@ -32,7 +32,7 @@ static bool due_listed(uint32_t flags)
 }
 
 /* Due times before 1970 do not occur; 0 stands for at once. */
-static void due_key(int64_t due_us, uint64_t seq, uint8_t out[DUE_KEY])
+void index_due_key(int64_t due_us, uint64_t seq, uint8_t out[DUE_KEY])
 {
     uint64_t due = due_us > 0 ? (uint64_t)due_us : 0;
     put_be64(out, due);
@@ -253,9 +253,10 @@ static struct err *drop_due(struct index *x, const struct index_row *row)
 {
     uint8_t key[DUE_KEY];
     bool found;
+    index_looked(x, PAGE);
     if (!due_listed(row->flags))
         return kv_del(x->txn, x->held, key_of(&row->seq), &found);
-    due_key(row->due_us, row->seq, key);
+    index_due_key(row->due_us, row->seq, key);
     return kv_del(x->txn, x->due, str_make((const char *)key, DUE_KEY), &found);
 }
 
@@ -264,7 +265,7 @@ static struct err *put_due(struct index *x, const struct index_row *row)
     uint8_t key[DUE_KEY];
     if (!due_listed(row->flags))
         return kv_put(x->txn, x->held, key_of(&row->seq), STR(""));
-    due_key(row->due_us, row->seq, key);
+    index_due_key(row->due_us, row->seq, key);
     return kv_put(x->txn, x->due, str_make((const char *)key, DUE_KEY), STR(""));
 }
 
@@ -450,7 +451,7 @@ struct err *index_due(struct index *x, struct store_due after, int64_t until_us,
     struct err *e = kv_begin(x->kv, false, &t);
     if (e != NULL)
         return e;
-    due_key(after.due_us, after.seq, from);
+    index_due_key(after.due_us, after.seq, from);
     e = kv_cursor_open(t, x->due, str_make((const char *)from, DUE_KEY), &c);
     if (e != NULL) {
         kv_abort(t);
@@ -542,7 +543,7 @@ struct err *index_listed(struct index *x, struct kv_txn *t, const struct index_r
     struct str value;
     if (!due_listed(row->flags))
         return kv_get(t, x->held, key_of(&row->seq), &value, listed_out);
-    due_key(row->due_us, row->seq, key);
+    index_due_key(row->due_us, row->seq, key);
     return kv_get(t, x->due, str_make((const char *)key, DUE_KEY), &value, listed_out);
 }
 

@@ -4,7 +4,7 @@
 
 #include "queue/store/private.h"
 
-enum { LABEL_KEY = 16, LABELS_MAX = 64, DEST_BYTES = 16, DESTS_MAX = 32, BUCKETS = 256 };
+enum { DUE_KEY = 16, LABEL_KEY = 16, LABELS_MAX = 64, DEST_BYTES = 16, DESTS_MAX = 32, BUCKETS = 256 };
 
 /* The labels of `fresh` on their way to `label`, sorted by their first byte (label.c). */
 struct filing {
@@ -56,6 +56,7 @@ static inline uint64_t get_be64(const uint8_t *p)
 /* Envelope and dests lie in value. ERR_DAMAGED. */
 struct err *row_unpack(const struct index *x, uint64_t seq, struct str value,
                        struct index_row *out) MUST_USE;
+void index_due_key(int64_t due_us, uint64_t seq, uint8_t out[DUE_KEY]);
 /* So many bytes of the map were looked at: once it is a lot they are forgotten. */
 void index_looked(struct index *x, size_t bytes);
 

@@ -8,7 +8,13 @@
 #include "io/ring/ring.h"
 #include "queue/store/private.h"
 
-enum { ROWS_AT_ONCE = 1000, WARN_EVERY_S = 60, COVER_STEP = 8 << 20, TIDY_MS = 200 };
+enum {
+    ROWS_AT_ONCE = 1000,
+    WARN_EVERY_S = 60,
+    COVER_STEP = 8 << 20,
+    TIDY_MS = 200,
+    PURGE_MIN = 4000
+};
 
 /* One index round. First, in one breath, what is to be written is taken off the lists and the
  * position is noted up to which these lists (and the index as it is) tell all: the end of the safe
@@ -213,6 +219,12 @@ static struct err *write_rows(struct round *r)
 {
     struct index *x = r->store->index;
     bool last = false;
+    /* Whoever looks through all rows at the same time wants to find each in `due`. */
+    if (r->dead.len >= PURGE_MIN * sizeof(uint64_t) && r->store->proven) {
+        struct err *e = index_purge_due(x, &r->dead);
+        if (e != NULL)
+            return e;
+    }
     while (!last) {
         struct err *e = index_begin(x);
         if (e != NULL)
