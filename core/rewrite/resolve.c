@@ -236,7 +236,14 @@ static bool is_double_bounce(const struct params *p, const struct resolved *r)
            str_eq_nocase(address_local(r->recipient), str_of(p->double_bounce_sender));
 }
 
-static void fill(const struct service *svc, struct qmsg *m, struct rcpt *rcpt)
+/* The answer outlives the snapshot whose text it may be: a reload, or a stop, frees that one. before: what the last recipient
+ * got, as most of them go the same way. */
+static const char *keep(struct arena *a, const char *text, const char *before)
+{
+    return before && strcmp(before, text) == 0 ? before : arena_cstr(a, str_of(text));
+}
+
+static void fill(const struct service *svc, struct qmsg *m, struct rcpt *rcpt, const struct rcpt *before)
 {
     struct resolved r;
 
@@ -250,17 +257,20 @@ static void fill(const struct service *svc, struct qmsg *m, struct rcpt *rcpt)
         rcpt->transport = "discard";
         rcpt->nexthop = "undeliverable postmaster notification discarded";
     } else {
-        rcpt->transport = r.transport;
-        rcpt->nexthop = r.nexthop;
+        rcpt->transport = keep(m->arena, r.transport, before ? before->transport : NULL);
+        rcpt->nexthop = keep(m->arena, r.nexthop, before ? before->nexthop : NULL);
     }
 }
 
 void resolve_message(const struct service *svc, struct qmsg *m)
 {
+    const struct rcpt *before = NULL;
     m->env->sender_shown = address_quote(m->arena, m->env->sender);
     for (size_t i = 0; i < m->env->rcpt_count; i++) {
         struct rcpt *rcpt = &m->env->rcpts[i];
-        if (rcpt->state == RCPT_TODO || rcpt->state == RCPT_DEFERRED)
-            fill(svc, m, rcpt);
+        if (rcpt->state != RCPT_TODO && rcpt->state != RCPT_DEFERRED)
+            continue;
+        fill(svc, m, rcpt, before);
+        before = rcpt;
     }
 }

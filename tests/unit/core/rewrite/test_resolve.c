@@ -306,6 +306,39 @@ static void test_table_error(void **state)
     arena_free(a);
 }
 
+/* A message is on its way while a reload, or a stop, frees the snapshot it was resolved with. */
+static void test_answers_outlive_the_snapshot(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *transport, *relayhost, *want, *want_hop;
+    } rows[] = {
+        {"lmtp:[192.0.2.1]:24", "", "lmtp", "[192.0.2.1]:24"},
+        {"smtp", "[192.0.2.2]:25", "smtp", "[192.0.2.2]:25"},
+    };
+    const struct params good = params;
+    struct arena *a = arena_new(0, 0);
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        struct rcpt rcpts[2] = {{.address = STR("a@some.where")}, {.address = STR("b@some.where")}};
+        struct envelope env = {.rcpts = rcpts, .rcpt_count = 2};
+        struct qmsg m = {.arena = a, .env = &env};
+        char transport[32], relayhost[32];
+        str_copy(transport, sizeof transport, str_of(rows[i].transport));
+        str_copy(relayhost, sizeof relayhost, str_of(rows[i].relayhost));
+        params.default_transport = transport;
+        params.relayhost = relayhost;
+        resolve_message(&service, &m);
+        memset(transport, 'x', sizeof transport - 1);
+        memset(relayhost, 'x', sizeof relayhost - 1);
+        params = good;
+        for (size_t k = 0; k < 2; k++) {
+            assert_string_equal(rcpts[k].transport, rows[i].want);
+            assert_string_equal(rcpts[k].nexthop, rows[i].want_hop);
+        }
+    }
+    arena_free(a);
+}
+
 static void test_valid(void **state)
 {
     (void)state;
@@ -331,7 +364,7 @@ int main(void)
         cmocka_unit_test(test_rewrite),        cmocka_unit_test(test_classes),
         cmocka_unit_test(test_transport_maps), cmocka_unit_test(test_relayhost_and_settings),
         cmocka_unit_test(test_listed),         cmocka_unit_test(test_table_error),
-        cmocka_unit_test(test_valid),
+        cmocka_unit_test(test_valid),          cmocka_unit_test(test_answers_outlive_the_snapshot),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
