@@ -37,6 +37,8 @@ static const char *const delay_words[] = {
 static const char *const damaged_words[] = {
     "", "The message itself is not attached: it was damaged while it was",
     "in our mail queue.", NULL};
+static const char *const unread_words[] = {
+    "", "The message itself is not attached: it cannot be read from our", "mail queue.", NULL};
 static const char *const success_words[] = {
     "", "Your message was successfully delivered to the destination(s)",
     "listed below. If the message was delivered to mailbox you will",
@@ -202,8 +204,8 @@ static void notification(struct report *r)
     put(r, "%s", "");
     if (!r->postmaster)
         boilerplate(r);
-    if (r->damaged)
-        put_words(r, damaged_words);
+    if (r->unread)
+        put_words(r, r->damaged ? damaged_words : unread_words);
     for (size_t i = 0; i < n->rcpt_count; i++)
         if (wanted(rcpt_at(n, i), texts[n->kind].notify, r->postmaster))
             words_of(r, rcpt_at(n, i));
@@ -368,10 +370,17 @@ static struct err *original(struct report *r)
     put_encoding(r);
     put(r, "%s", "");
     put(r, "Return-Path: <%.*s>", STR_ARG(sender));
-    struct err *e = r->damaged ? NULL : copy_content(r);
+    struct err *e = r->unread ? NULL : copy_content(r);
     put(r, "%s", "");
     put(r, "--%s--", r->boundary);
     return e;
+}
+
+/* A disk that does not answer may do so later, but a sender does not wait longer than mail does. */
+static bool waited_enough(const struct report *r)
+{
+    int64_t age_us = r->now_us - r->notice->msg->env->arrival_us;
+    return r->notice->kind == NOTICE_BOUNCE && age_us > r->svc->params->maximal_queue_lifetime * US_PER_S;
 }
 
 /* The sum is known when all was read, and headers_only stops before that. The sender is told all the same. */
@@ -379,7 +388,8 @@ static struct err *look_at_original(struct report *r)
 {
     struct err *e = content_check(r->notice->msg);
     r->damaged = e && e->kind == ERR_DAMAGED;
-    if (!r->damaged)
+    r->unread = r->damaged || (e && e->kind == ERR_IO && waited_enough(r));
+    if (!r->unread)
         return e;
     log_warning("bounce", "%s", e->text);
     r->headers_only = true;

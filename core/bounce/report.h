@@ -17,7 +17,8 @@ struct report {
     struct str to;
     bool postmaster;       /* a copy: no polite words, and NOTIFY does not matter */
     bool headers_only;     /* of the original */
-    bool damaged;          /* the original's content: none of it is sent. Found out by report_write */
+    bool damaged;          /* the original's content. Found out by report_write */
+    bool unread;           /* for this or another reason none of it is sent */
     int64_t now_us;
     const char *boundary;  /* made by report_write */
 };

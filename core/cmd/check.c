@@ -108,6 +108,8 @@ static void look(const struct check *c, int fd)
     }
     if (!e)
         e = verify_queue(&v);
+    if (e && e->kind == ERR_NOTFOUND) /* the first start makes what is missing */
+        e = NULL;
     end.end.index_removed = !e && v.index_unfit && !c->running && !(e = remove_index(queue));
     end.end.segments = v.segments;
     end.end.records = v.records;

@@ -33,6 +33,11 @@ class Kept:
     content: bytes
     envelope: tuple         # its bytes: an index row has them too
 
+    @property
+    def harmless(self):
+        body = self.start + HEAD
+        return (body, body + 16), (body + 20, body + 24), self.envelope
+
 
 @dataclass
 class Hit:
@@ -175,10 +180,9 @@ class World:
 
     def hit_by(self, name, low, high):
         """Messages with a byte of their record in [low, high) of a segment: those that cannot be whole,
-        and those that may be: of the envelope an index row has a copy."""
+        and those that may be: of envelope, flags and due time an index row has a copy."""
         may = {n for n, k in self.where.items() if k.segment == name and k.start < high and low < k.end}
-        return Hit({n for n in may if not (self.where[n].envelope[0] <= low and
-                                           high <= self.where[n].envelope[1])}, may,
+        return Hit({n for n in may if not any(a <= low and high <= b for a, b in self.where[n].harmless)}, may,
                    {n for n in may if low < self.where[n].envelope[1]})
 
     def content_file(self, n):

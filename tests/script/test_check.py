@@ -4,6 +4,7 @@ import random
 
 import pytest
 
+from lib.instance import Ringpost
 from lib.rot import Hit, World, damage_index
 from lib.sink import Sink
 
@@ -40,6 +41,15 @@ def test_nothing_is_wrong(world):
     assert check(world) == (0, "")
     status, text = check(world, "-v")
     assert status == 0 and " 50 messages, " in text and " 50 rows of the index" in text
+
+
+def test_before_the_first_start():
+    server = Ringpost()
+    try:
+        done = server.run("postsuper", "-s")
+        assert (done.returncode, done.stderr) == (0, "")
+    finally:
+        server.remove()
 
 
 def test_a_damaged_message_is_moved(world):

@@ -44,12 +44,12 @@ def flip_end(world, n):
 
 def is_set_aside(world, n, why):
     qid = world.ids[n]
-    log = world.server.log(world.log_from)
     world.server.wait_log('qmgr.* saving corrupt file "%s" from queue "active" to queue "corrupt"' % qid)
+    world.server.wait_log(qid + ": from=.*, corrupt: ")
+    log = world.server.log(world.log_from)
     assert re.search(r"warning: %s: content is damaged: %s" % (qid, why), log), log
     assert re.search(r"warning: corrupt/%s: content is damaged: %s: \d+ bytes set aside" % (qid, why), log)
-    assert re.search(r"%s: from=<>, corrupt: 1 recipients were not delivered to, the sender is not told" % qid,
-                     world.server.log(world.log_from))
+    assert re.search(r"%s: from=<>, corrupt: 1 recipients were not delivered to, the sender is not told" % qid, log)
     assert (world.server.queue / "corrupt" / qid).exists()
     assert "Mail queue is empty" in world.server.run("mailq").stdout
     assert qid + ": removed" not in log
@@ -148,6 +148,25 @@ def test_the_sender_of_what_was_refused_is_told(make):
         assert b"secret text" not in notice and b"text/rfc822-headers" in notice
         world.server.wait_log('saving corrupt file "%s"' % world.ids[0])
         assert (world.server.queue / "corrupt" / world.ids[0]).exists()
+    world.server.stop()
+
+
+def test_an_unreadable_message_is_returned_without_its_content(make):
+    """At the end of its life, when the disk still does not answer."""
+    world = make(messages=0)
+    world.add("sender@example.com", ["gone@dest.example"], b"Subject: x\r\n\r\n" + b"secret text\r\n" * 9000)
+    world.stop()
+    path = world.content_file(0)
+    path.unlink()
+    path.mkdir()
+    world.server.params["maximal_queue_lifetime"] = "0s"
+    with Sink() as sink:
+        send_now(world, sink)
+        sink.wait(1)
+        notice = sink.messages[0].content
+        assert b"To: sender@example.com" in notice and b"cannot be read from our" in notice
+        assert b"Is a directory" in notice and b"secret text" not in notice
+        world.server.wait_log(world.ids[0] + ": removed")
     world.server.stop()
 
 
