@@ -1,0 +1,229 @@
+#include "mail_model.h"
+
+#include "io/base/mem.h"
+
+enum { SLICE = 16 };
+
+void letter_content(const struct letter *l, uint64_t n, struct buf *out)
+{
+    uint64_t x = n * 2654435761U + 99;
+    buf_reset(out);
+    while (out->len < l->size) {
+        x = x * 6364136223846793005U + 1442695040888963407U;
+        buf_add(out, &x, l->size - out->len < 8 ? l->size - out->len : 8);
+    }
+}
+
+struct envelope *letter_envelope(const struct letter *l, uint64_t n, struct arena *a)
+{
+    struct envelope *e = ARENA_NEW(a, struct envelope);
+    e->sender = l->bounce ? STR("") : arena_printf(a, "from-%llu@example.com", (unsigned long long)n);
+    e->envid = STR("");
+    e->data_size = n;
+    e->flags = l->bounce ? ENV_BOUNCE : 0;
+    e->rcpt_count = l->rcpt_count;
+    e->rcpts = arena_zalloc(a, l->rcpt_count * sizeof *e->rcpts);
+    for (unsigned i = 0; i < l->rcpt_count; i++) {
+        struct rcpt *r = &e->rcpts[i];
+        r->address = r->original =
+            arena_printf(a, "to-%u-%llu@%c.example", i, (unsigned long long)n, 'a' + (int)(n + i) % 3);
+        r->orcpt = STR("");
+        r->why = (struct dsn){.text = STR(""), .mta = STR(""), .diagnostic = STR("")};
+    }
+    return e;
+}
+
+uint64_t letter_of(const struct mail_model *m, const struct envelope *env)
+{
+    uint64_t n = env->data_size;
+    if (n >= m->count)
+        mail_fail("a letter that was never sent: number %llu", (unsigned long long)n);
+    const struct letter *l = &m->letters[n];
+    struct arena *a = arena_new(0, 0);
+    const struct envelope *sent = letter_envelope(l, n, a);
+    bool same = str_eq(sent->sender, env->sender) && env->size == l->size &&
+                env->rcpt_count == sent->rcpt_count;
+    for (unsigned i = 0; same && i < l->rcpt_count; i++)
+        same = str_eq(sent->rcpts[i].address, env->rcpts[i].address);
+    arena_free(a);
+    if (!same)
+        mail_fail("letter %llu: another envelope", (unsigned long long)n);
+    return n;
+}
+
+static bool rcpt_settled(const struct letter_rcpt *r)
+{
+    return r->delivered || r->told;
+}
+
+bool letter_settled(const struct letter *l)
+{
+    for (unsigned i = 0; i < l->rcpt_count; i++) {
+        if (!rcpt_settled(&l->rcpts[i]))
+            return false;
+    }
+    return true;
+}
+
+/* --- promises */
+
+void promise_take(const struct mail_model *m, struct queue *q, struct promise *out)
+{
+    struct arena *a = arena_new(0, 0);
+    memset(out, 0, sizeof *out);
+    for (uint64_t n = 0; n < m->count; n++) {
+        struct store_row *row = NULL;
+        if (!m->letters[n].acked)
+            continue;
+        struct err *e = store_show(q->store, m->letters[n].seq, a, &row);
+        out->looked[n] = e == NULL && !store_hidden(q->store, m->letters[n].seq);
+        out->there[n] = row != NULL;
+        for (unsigned i = 0; row != NULL && i < m->letters[n].rcpt_count; i++)
+            out->states[n][i] = (uint8_t)row->env->rcpts[i].state;
+    }
+    arena_free(a);
+}
+
+void promise_keep(struct mail_model *m, const struct promise *p)
+{
+    for (uint64_t n = 0; n < LETTERS; n++) {
+        struct letter *l = &m->letters[n];
+        if (!p->looked[n])
+            continue;
+        l->gone |= !p->there[n];
+        for (unsigned i = 0; p->there[n] && i < l->rcpt_count; i++) {
+            l->rcpts[i].safe_done |= p->states[n][i] == RCPT_DONE;
+            l->rcpts[i].safe_told |= p->states[n][i] == RCPT_NOTIFIED;
+        }
+    }
+}
+
+/* --- what is there after a start */
+
+static void check_rcpt(const struct letter *l, uint64_t n, unsigned i, enum rcpt_state state)
+{
+    const struct letter_rcpt *r = &l->rcpts[i];
+    bool fine = true;
+    switch (state) {
+    case RCPT_TODO:
+    case RCPT_DEFERRED:
+        fine = !r->safe_done && !r->safe_told;
+        break;
+    case RCPT_DONE:
+        fine = r->delivered;
+        break;
+    case RCPT_BOUNCED:
+        fine = (r->failed || l->expired != NO) && !r->safe_told;
+        break;
+    case RCPT_NOTIFIED:
+        fine = r->told;
+        break;
+    }
+    if (!fine)
+        mail_fail("letter %llu, recipient %u: state %d; delivered %d (safe %d) failed %d told %d (safe %d)",
+                  (unsigned long long)n, i, (int)state, r->delivered, r->safe_done, r->failed,
+                  r->told, r->safe_told);
+}
+
+static void check_flag(enum maybe want, bool is, const char *what, uint64_t n)
+{
+    if (want != OPEN && is != (want == YES))
+        mail_fail("letter %llu: %s is %s", (unsigned long long)n, what, is ? "set" : "not set");
+}
+
+static void check_row(const struct mail_model *m, const struct store_row *row, bool seen[LETTERS])
+{
+    uint64_t n = letter_of(m, row->env);
+    const struct letter *l = &m->letters[n];
+    if (seen[n])
+        mail_fail("letter %llu is there twice", (unsigned long long)n);
+    seen[n] = true;
+    if (l->removed == YES)
+        mail_fail("letter %llu was removed, and is back", (unsigned long long)n);
+    if (l->gone)
+        mail_fail("letter %llu had ended, and is back", (unsigned long long)n);
+    for (unsigned i = 0; i < l->rcpt_count; i++)
+        check_rcpt(l, n, i, row->env->rcpts[i].state);
+    if (!l->acked)
+        return;
+    check_flag(l->held, row->flags & MESSAGE_HOLD, "hold", n);
+    check_flag(l->expired, row->flags & MESSAGE_EXPIRE, "expire", n);
+}
+
+static void check_content(const struct mail_model *m, struct store *s, const struct store_row *row)
+{
+    struct qmsg *q = NULL;
+    struct content_reader *r = NULL;
+    struct buf want = {0}, got = {0};
+    struct str piece = STR("x");
+    uint64_t n = row->env->data_size;
+    struct err *e = store_get(s, row->seq, &q);
+    if (e == NULL && q == NULL)
+        mail_fail("letter %llu is listed and not there", (unsigned long long)n);
+    if (e == NULL)
+        e = content_open(q, &r);
+    while (e == NULL && piece.len != 0) {
+        e = content_next(r, &piece);
+        if (e == NULL)
+            buf_add_str(&got, piece);
+    }
+    if (e != NULL)
+        mail_fail("letter %llu cannot be read: %s", (unsigned long long)n, e->text);
+    content_close(r);
+    qmsg_unref(q);
+    letter_content(&m->letters[n], n, &want);
+    if (!str_eq(buf_str(&want), buf_str(&got)))
+        mail_fail("letter %llu has other content", (unsigned long long)n);
+    buf_fini(&want);
+    buf_fini(&got);
+}
+
+/* Whatever is not on hold comes up again. */
+static void check_due(struct store *s, const uint64_t *seqs, size_t count)
+{
+    struct store_due list[2 * LETTERS];
+    size_t n = 0;
+    struct err *e = store_due(s, (struct store_due){0}, INT64_MAX, list, 2 * LETTERS, &n);
+    if (e != NULL)
+        mail_fail("due: %s", e->text);
+    for (size_t i = 0; i < count; i++) {
+        bool found = false;
+        for (size_t k = 0; !found && k < n; k++)
+            found = list[k].seq == seqs[i];
+        if (!found)
+            mail_fail("the letter with number %llx never comes up again", (unsigned long long)seqs[i]);
+    }
+}
+
+void mail_check(const struct mail_model *m, struct store *s)
+{
+    bool seen[LETTERS] = {false};
+    uint64_t after = 0, due[LETTERS];
+    size_t n = 1, due_count = 0;
+    struct arena *a = arena_new(0, 0);
+    struct err *e = store_wait_ready(s);
+    while (e == NULL && n > 0) {
+        struct store_row *rows = NULL;
+        arena_reset(a);
+        e = store_list(s, after, SLICE, a, &rows, &n);
+        for (size_t i = 0; e == NULL && i < n; i++) {
+            after = rows[i].seq;
+            check_row(m, &rows[i], seen);
+            check_content(m, s, &rows[i]);
+            if (!(rows[i].flags & MESSAGE_HOLD))
+                due[due_count++] = rows[i].seq;
+        }
+    }
+    if (e != NULL)
+        mail_fail("listing: %s", e->text);
+    arena_free(a);
+    for (uint64_t i = 0; i < m->count; i++) {
+        const struct letter *l = &m->letters[i];
+        if (l->acked && !seen[i] && l->removed == NO && !letter_settled(l))
+            mail_fail("letter %llu (%s) was acknowledged, and is LOST", (unsigned long long)i, l->id);
+    }
+    check_due(s, due, due_count);
+    if (store_counts(s).corrupt != 0)
+        mail_fail("%llu places were set aside as corrupt on a disk that was not damaged",
+                  (unsigned long long)store_counts(s).corrupt);
+}
