@@ -40,7 +40,7 @@ struct check {
     bool running, verbose, terminal, shown;
     int64_t shown_ns;
     struct buf ids; /* QUEUE_ID_MAX bytes each: damaged messages */
-    uint64_t aside;
+    uint64_t unread;
 };
 
 /* --- looking: a process of its own */
@@ -227,15 +227,17 @@ static int set_aside(struct access *a, void *ctx)
         const char *id = c->ids.ptr + at;
         struct err *e = a->queue ? queue_check(a->queue, str_of(id), &aside)
                                  : err_new(ERR_CLOSED, 0, "the mail system was started meanwhile");
-        if (e)
+        if (e && e->kind != ERR_IO)
             return tell_fatal(1, "%s: %s", id, e->text);
-        c->aside += aside;
-        if (aside)
+        c->unread += e != NULL;
+        if (e)
+            tell_warning("%s: stays where it is: %s", id, e->text);
+        else if (aside)
             tell_info("%s: moved to queue \"corrupt\"", id);
         else
             tell_info("%s: its content is whole, or in queue \"corrupt\" already", id);
     }
-    return 0;
+    return c->unread > 0;
 }
 
 static int summary(const struct check *c, const struct report *end)

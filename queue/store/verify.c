@@ -104,7 +104,7 @@ static struct err *add_segment(struct checking *c, const char *name)
     struct err *e = read_at(c->log_fd, name, 0, BLOCK + BATCH_HEAD, &head);
     if (e == NULL && fstatat(c->log_fd, name, &st, 0) == 0)
         g.bytes = (uint64_t)st.st_size;
-    if (e != NULL)
+    if (e != NULL && e->kind != ERR_IO) /* what cannot be read may still be told of by its name */
         return e->kind == ERR_NOTFOUND && c->v->running ? NULL : err_in(e, "log/%s", name);
     str_copy(g.name, sizeof g.name, str_of(name));
     (void)sscanf(name, "seg-%16llx", &named);
@@ -295,16 +295,18 @@ static void keep_what_stays(struct checking *c, const struct verify_segment *g, 
     *doubts = both;
 }
 
-static struct err *check_segment(struct checking *c, const struct verify_segment *g, bool is_end,
+static void check_segment(struct checking *c, const struct verify_segment *g, bool is_end,
                                  struct buf *bytes)
 {
     struct buf doubts = {0};
     uint64_t batches = 0;
     char where[64];
     struct err *e = read_at(c->log_fd, g->name, BLOCK, SIZE_MAX, bytes);
-    if (e != NULL)
-        return e->kind == ERR_NOTFOUND && c->v->running ? NULL : err_in(e, "log/%s", g->name);
     verify_at(where, g->name, 0);
+    if (e != NULL && !(e->kind == ERR_NOTFOUND && c->v->running))
+        verify_tell(c, FINDING_GAP, where, 0, "", "a segment cannot be read: %s", e->text);
+    if (e != NULL)
+        return;
     if (g->header_bad && epoch_now(c, g) == 0)
         verify_tell(c, FINDING_HEADER, where, 0, "", "the header block of a segment is damaged");
     scan(c, g, buf_str(bytes), true, &doubts, &batches);
@@ -312,28 +314,25 @@ static struct err *check_segment(struct checking *c, const struct verify_segment
         keep_what_stays(c, g, &doubts, &batches);
     settle(c, &doubts, is_end ? batches : UINT64_MAX);
     buf_fini(&doubts);
-    return NULL;
 }
 
-static struct err *check_log(struct checking *c)
+static void check_log(struct checking *c)
 {
     size_t n;
     const struct verify_segment *g = segments(c, &n);
     uint64_t all = 0, done = 0, last = 0;
     struct buf bytes = {0};
-    struct err *e = NULL;
     for (size_t i = 0; i < n; i++) {
         all += g[i].bytes;
         last = g[i].has_data ? g[i].epoch : last;
     }
-    for (size_t i = 0; e == NULL && i < n; i++) {
-        e = check_segment(c, &g[i], g[i].epoch >= last, &bytes);
+    for (size_t i = 0; i < n; i++) {
+        check_segment(c, &g[i], g[i].epoch >= last, &bytes);
         done += g[i].bytes;
         if (c->v->progress != NULL)
             c->v->progress(c->v->ctx, done, all);
     }
     buf_fini(&bytes);
-    return e;
 }
 
 bool verify_peek(const struct checking *c, uint64_t pos, uint64_t seq, struct record_head *head_out,
@@ -377,10 +376,10 @@ struct err *verify_queue(struct verify *v)
     if (e == NULL && c.secret == 0)
         c.secret = verify_secret(&c);
     c.as->secret = c.secret;
-    if (e == NULL)
-        e = check_log(&c);
-    if (e == NULL)
+    if (e == NULL) {
+        check_log(&c);
         e = verify_rest(&c);
+    }
     buf_fini(&c.segments);
     buf_fini(&c.bad);
     umap_fini(&c.seqs);
