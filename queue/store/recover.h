@@ -1,9 +1,11 @@
-/* What recover.c (which segments there are, does the index fit them), replay.c (records into rows)
+/* What survey.c (which segments there are), recover.c (does the index fit them), replay.c (records into rows)
  * and rebuild.c (the same behind the back of a running queue) share. */
 #ifndef QUEUE_STORE_RECOVER_H
 #define QUEUE_STORE_RECOVER_H
 
 #include "queue/store/private.h"
+
+enum { SEQ_GAP = 65536 }; /* so many numbers may have been given that no record tells of */
 
 struct recovery {
     struct store *store;
@@ -26,6 +28,13 @@ struct recovery {
     uint64_t batches_seen; /* in this segment */
     uint64_t good;         /* records of that batch that are whole */
 };
+
+/* survey.c: fills the store's list of segments, s->secret and r->next_seq. Yields. */
+struct err *survey(struct recovery *r) MUST_USE;
+
+/* sweep.c: numbers of drafts that were never committed: their files are not to be written over, nor
+ * taken for a new draft's when they are swept out. */
+void number_above_content(struct recovery *r);
 
 void recovery_init(struct recovery *r, struct store *s);
 void recovery_fini(struct recovery *r);
