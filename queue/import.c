@@ -5,13 +5,19 @@
 
 enum { SLICE = 256 };
 
+void queue_import_mark(struct draft *d)
+{
+    d->flags |= MESSAGE_HOLD | MESSAGE_IMPORT;
+}
+
 struct err *queue_import_begin(struct queue *q, const struct import_state *state, struct draft **out)
 {
     struct draft *d;
     struct err *e = queue_begin(q, &d);
     if (e)
         return e;
-    d->flags |= MESSAGE_HOLD | MESSAGE_IMPORT | (state->warned ? MESSAGE_WARNED : 0U);
+    queue_import_mark(d);
+    d->flags |= state->warned ? MESSAGE_WARNED : 0U;
     d->due_us = state->due_us;
     /* The id is made again from the row's envelope whenever the message is read back. */
     d->arrival_us = state->arrival_us;

@@ -17,6 +17,8 @@ struct import_state {
 };
 /* As queue_begin. ENV_HOLD in the envelope given to queue_commit is what it is on hold for in the end. */
 struct err *queue_import_begin(struct queue *q, const struct import_state *state, struct draft **out) MUST_USE;
+/* The same for a draft somebody else began and has not committed, of a message that is new here. */
+void queue_import_mark(struct draft *d);
 /* Ends the import of these messages: safe when it returns. One that is gone, or ended, is passed over. */
 struct err *queue_import_end(struct queue *q, const uint64_t *seqs, size_t n) MUST_USE;
 /* Messages whose import has not ended, in arrival order. The entry and its memory are good during the call. */

@@ -71,6 +71,11 @@ int64_t cleanup_arrival_us(const struct cleanup *c)
     return c->arrival_us;
 }
 
+struct draft *cleanup_draft(struct cleanup *c)
+{
+    return c->draft;
+}
+
 static void count_envelope(struct cleanup *c, size_t len)
 {
     c->envelope_size += len + (len < 128 ? 2 : 3);

@@ -33,6 +33,8 @@ enum cleanup_status cleanup_begin(const struct service *service, struct queue *q
                                   struct cleanup **out) MUST_USE;
 const char *cleanup_id(const struct cleanup *c);
 int64_t cleanup_arrival_us(const struct cleanup *c);
+/* Where it gathers; good until the commit. */
+struct draft *cleanup_draft(struct cleanup *c);
 /* Envelope first, in any order. Copies. */
 void cleanup_sender(struct cleanup *c, struct str sender, uint8_t ret, struct str envid,
                     unsigned env_flags);

@@ -101,9 +101,9 @@ static void look_at(struct importer *im, const struct import_entry *entry)
 {
     struct import_mail m;
     struct err *e = import_mail_open(&im->dir, entry, im->arena, &m);
-    if (!e && !m.file.sized) {
+    if (!e && m.file.sized == m.posted) {
         import_mail_close(&m);
-        e = err_new(ERR_DAMAGED, 0, "no sizes");
+        e = err_new(ERR_DAMAGED, 0, m.posted ? "not as sendmail leaves it" : "no sizes");
     }
     if (e) {
         warn(im, entry, "%s: left where it is", e->text);
@@ -185,7 +185,7 @@ static struct err *end(struct importer *im)
 
 static struct err *walk_all(struct importer *im)
 {
-    static const char *const queues[] = {"active", "incoming", "deferred", "hold"};
+    static const char *const queues[] = {"active", "incoming", "deferred", "hold", "maildrop"};
     bool stopped = false;
     struct err *e = NULL;
     for (size_t i = 0; i < sizeof(queues) / sizeof(queues[0]) && !e && !stopped; i++)

@@ -81,6 +81,8 @@ static void adapt(struct import_mail *m, const struct import_entry *entry, struc
     struct queue_file *f = &m->file;
     struct envelope *env = &f->env;
     bool deferred = strcmp(entry->queue, "deferred") == 0;
+    m->posted = strcmp(entry->queue, "maildrop") == 0;
+    m->uid = entry->st.st_uid;
     m->hold = strcmp(entry->queue, "hold") == 0 || f->filter.len > 0;
     if (m->hold)
         env->flags |= ENV_HOLD;
@@ -90,12 +92,14 @@ static void adapt(struct import_mail *m, const struct import_entry *entry, struc
     /* Postfix keeps the time of the next attempt as that of the last change. */
     int64_t due_us = (int64_t)entry->st.st_mtim.tv_sec * US_PER_S;
     m->due_us = deferred && due_us > clock_wall_us() ? due_us : 0;
-    struct attr *more = arena_alloc(a, (env->attr_count + 3) * sizeof(*more));
+    struct attr *more = arena_alloc(a, (env->attr_count + 4) * sizeof(*more));
     if (env->attr_count > 0)
         memcpy(more, env->attrs, env->attr_count * sizeof(*more));
     env->attrs = more;
     add_attr(env, "content_filter", f->filter);
     add_attr(env, "verp_delimiters", f->verp);
+    if (m->posted)
+        add_attr(env, "full_name", f->full_name);
     add_attr(env, IMPORT_ORIGIN, m->origin);
 }
 
@@ -170,6 +174,23 @@ static struct err *send_piece(void *ctx, struct str text, bool ends)
     return out->len < CONTENT_FRAME ? NULL : send_frame(s);
 }
 
+static struct err *send_line(void *ctx, struct str text, bool ends)
+{
+    struct sending *s = ctx;
+    wire_begin(&s->access->out, WIRE_LINE);
+    buf_add_u8(&s->access->out, ends);
+    buf_add_str(&s->access->out, text);
+    return s->wire = wire_send(s->access->fd, &s->access->out);
+}
+
+static struct err *send_lines(struct sending *s, const struct import_mail *m, struct err **unreadable_out)
+{
+    struct err *e = queue_file_content(&m->source, &m->file, send_line, s);
+    if (!s->wire)
+        *unreadable_out = e;
+    return s->wire;
+}
+
 static struct err *send_content(struct sending *s, const struct import_mail *m, struct err **unreadable_out)
 {
     wire_begin(&s->access->out, WIRE_CONTENT);
@@ -186,9 +207,10 @@ struct err *import_mail_send(struct access *a, struct import_mail *m, bool mask_
     struct sending s = {.access = a, .mask_cr = mask_cr};
     struct str id;
     *unreadable_out = NULL;
-    wire_begin(&a->out, WIRE_IMPORT_MAIL);
-    buf_add_u64(&a->out, (uint64_t)m->due_us);
-    buf_add_u8(&a->out, m->file.warned);
+    wire_begin(&a->out, m->posted ? WIRE_IMPORT_POST : WIRE_IMPORT_MAIL);
+    buf_add_u64(&a->out, (uint64_t)(m->posted ? m->uid : m->due_us));
+    if (!m->posted)
+        buf_add_u8(&a->out, m->file.warned);
     envelope_pack(&m->file.env, &a->out);
     if (a->out.len > WIRE_FRAME_MAX) {
         *unreadable_out = err_new(ERR_LIMIT, 0, "its envelope of %zu bytes is too long", a->out.len);
@@ -196,12 +218,16 @@ struct err *import_mail_send(struct access *a, struct import_mail *m, bool mask_
     }
     struct err *e = wire_send(a->fd, &a->out);
     if (!e)
-        e = send_content(&s, m, unreadable_out);
+        e = m->posted ? send_lines(&s, m, unreadable_out) : send_content(&s, m, unreadable_out);
     wire_begin(&a->out, *unreadable_out ? WIRE_IMPORT_CANCEL : WIRE_DONE);
     if (!e)
         e = wire_send(a->fd, &a->out);
     if (!e)
         e = access_end(a, NULL, &id);
+    if (e && e->kind == ERR_LIMIT && m->posted && !*unreadable_out) {
+        *unreadable_out = e;
+        return NULL;
+    }
     if (!e)
         str_copy(id_out, QUEUE_ID_MAX, id);
     return e;

@@ -12,6 +12,8 @@ struct import_mail {
     struct str origin; /* its name there, and when it came */
     int64_t due_us;
     bool hold;
+    bool posted; /* of maildrop: still to go through cleanup */
+    int64_t uid; /* who posted it */
     int fd;
 };
 
@@ -20,7 +22,8 @@ struct err *import_mail_open(const struct import_dir *d, const struct import_ent
                              struct import_mail *out) MUST_USE;
 void import_mail_close(struct import_mail *m);
 
-/* *unreadable_out: what the source said in the middle; then the message is not here. Returned: trouble with our queue. */
+/* *unreadable_out: what the source said in the middle, or why cleanup does not want it; then the message is not here.
+ * Returned: trouble with our queue. */
 struct err *import_mail_send(struct access *a, struct import_mail *m, bool mask_cr, char *id_out,
                              struct err **unreadable_out) MUST_USE;
 

@@ -212,6 +212,99 @@ static struct err *one_message(struct import *im)
     return trouble ? send_error(c, trouble) : wire_send_end(c->fd, &c->out, WIRE_OK, !canceled, str_of(id));
 }
 
+/* --- one message that sendmail left, and nobody has picked up: through cleanup, as any that is posted */
+
+struct posted {
+    struct envelope *env;
+    int64_t uid;
+    struct cleanup *cleanup;
+    enum cleanup_status status;
+};
+
+static struct err *posted_of(struct str frame, struct arena *a, struct posted *out)
+{
+    struct rd r = rd_of(frame);
+    out->uid = (int64_t)rd_u64(&r);
+    struct err *e = envelope_unpack(str_make(r.ptr, (size_t)(r.end - r.ptr)), a, &out->env);
+    if (!e && (r.bad || !is_word(envelope_attr(out->env, IMPORT_ORIGIN))))
+        e = err_new(ERR_PROTOCOL, 0, "malformed request");
+    return e;
+}
+
+static void post_begin(struct import *im, const struct service *svc, struct posted *m)
+{
+    const struct envelope *env = m->env;
+    m->status = cleanup_begin(svc, im->caller->queue, CLEANUP_LOCAL | (env->flags & ENV_SMTPUTF8 ? CLEANUP_UTF8 : 0),
+                              &m->cleanup);
+    if (m->status != CLEANUP_OK)
+        return;
+    queue_import_mark(cleanup_draft(m->cleanup));
+    cleanup_sender(m->cleanup, env->sender, env->ret, env->envid, ENV_LOCAL | (env->flags & (ENV_8BIT | ENV_7BIT | ENV_SMTPUTF8)));
+    for (size_t i = 0; i < env->attr_count; i++)
+        cleanup_attr(m->cleanup, (const char *)env->attrs[i].name.ptr, env->attrs[i].value);
+    for (size_t i = 0; i < env->rcpt_count; i++)
+        cleanup_rcpt(m->cleanup, env->rcpts[i].address, env->rcpts[i].original, env->rcpts[i].orcpt, env->rcpts[i].notify);
+    log_info("pickup", "%s: uid=%lld from=<%.*s>", cleanup_id(m->cleanup), (long long)m->uid, STR_ARG(env->sender));
+    control_received(m->cleanup, svc->params, im->caller->arena, m->uid);
+}
+
+static struct err *take_lines(struct caller *c, struct cleanup *cl, bool *canceled_out)
+{
+    for (;;) {
+        enum wire_verb verb;
+        struct err *e = wire_recv(c->fd, &c->in, &verb);
+        if (e)
+            return e;
+        *canceled_out = verb == WIRE_IMPORT_CANCEL;
+        if (verb == WIRE_DONE || verb == WIRE_IMPORT_CANCEL)
+            return NULL;
+        if (verb != WIRE_LINE || c->in.len < 1)
+            return err_new(ERR_PROTOCOL, 0, "unexpected frame %d in a message", (int)verb);
+        if (cl)
+            cleanup_line(cl, str_from(buf_str(&c->in), 1), c->in.ptr[0] != 0);
+    }
+}
+
+static struct err *post_end(struct import *im, struct posted *m)
+{
+    struct caller *c = im->caller;
+    struct str why = STR("");
+    char id[QUEUE_ID_MAX] = "";
+    if (m->status == CLEANUP_OK) {
+        uint64_t seq = cleanup_draft(m->cleanup)->seq;
+        str_copy(id, sizeof(id), str_of(cleanup_id(m->cleanup)));
+        m->status = cleanup_commit(m->cleanup, c->arena, &why);
+        if (m->status == CLEANUP_OK)
+            add(im, seq, id, envelope_attr(m->env, IMPORT_ORIGIN), false);
+    }
+    if (m->status != CLEANUP_OK)
+        return wire_send_end(c->fd, &c->out, WIRE_REJECTED, (uint64_t)m->status,
+                             why.len > 0 ? why : str_of(cleanup_status_reply(m->status)));
+    struct err *e = flush(im); /* there are few of them */
+    return e ? send_error(c, e) : wire_send_end(c->fd, &c->out, WIRE_OK, 1, str_of(id));
+}
+
+static struct err *one_posted(struct import *im)
+{
+    struct caller *c = im->caller;
+    struct posted m = {.env = NULL};
+    bool canceled = false;
+    struct err *trouble = posted_of(buf_str(&c->in), c->arena, &m);
+    struct snapshot *s = config_current();
+    if (!trouble)
+        post_begin(im, control_service(s, "cleanup"), &m);
+    bool begun = !trouble && m.status == CLEANUP_OK;
+    struct err *e = take_lines(c, begun ? m.cleanup : NULL, &canceled);
+    if (begun && (e || canceled))
+        cleanup_abort(m.cleanup);
+    if (!e && trouble)
+        e = send_error(c, trouble);
+    else if (!e)
+        e = canceled ? wire_send_end(c->fd, &c->out, WIRE_OK, 0, STR("")) : post_end(im, &m);
+    snapshot_unref(s);
+    return e;
+}
+
 /* --- the connection */
 
 static struct err *send_ledger(struct caller *c, struct ledger *ledger, uint64_t count)
@@ -238,8 +331,9 @@ static struct err *messages(struct import *im)
         if (!e && verb == WIRE_IMPORT_CLOSE)
             return NULL;
         if (!e)
-            e = verb == WIRE_IMPORT_MAIL ? one_message(im)
-                                         : err_new(ERR_PROTOCOL, 0, "unexpected frame %d in an import", (int)verb);
+            e = verb == WIRE_IMPORT_MAIL   ? one_message(im)
+                : verb == WIRE_IMPORT_POST ? one_posted(im)
+                                           : err_new(ERR_PROTOCOL, 0, "unexpected frame %d in an import", (int)verb);
         if (e)
             return e;
     }

@@ -1,7 +1,6 @@
 /* control_mail: mail by way of the control socket: what pickup(8) does in Postfix, sendmail -bs, and postsuper -r. */
 #include <unistd.h>
 
-#include "core/cleanup/cleanup.h"
 #include "core/mail/date.h"
 #include "core/server/control_private.h"
 #include "core/smtpd/smtpd.h"
@@ -13,13 +12,13 @@
 
 #define LINE_PIECE_MAX 2048
 
-static const struct service *service_of(const struct snapshot *s, const char *name)
+const struct service *control_service(const struct snapshot *s, const char *name)
 {
     const struct service *svc = config_service(s, name, NULL);
     return svc ? svc : config_service(s, "cleanup", NULL);
 }
 
-static void received_line(struct cleanup *c, const struct params *p, struct arena *a, int64_t uid)
+void control_received(struct cleanup *c, const struct params *p, struct arena *a, int64_t uid)
 {
     char date[DATE_TEXT_MAX];
     date_rfc5322(cleanup_arrival_us(c), date);
@@ -88,7 +87,7 @@ static struct err *submit_content(struct caller *c, struct cleanup *cl)
 struct err *control_submit(struct caller *c, struct rd *body)
 {
     struct snapshot *s = config_current();
-    const struct service *svc = service_of(s, "cleanup");
+    const struct service *svc = control_service(s, "cleanup");
     struct cleanup *cl;
     struct err *e = NULL;
     struct submit_head head = submit_head(body, c->arena);
@@ -109,7 +108,7 @@ struct err *control_submit(struct caller *c, struct rd *body)
         char id[QUEUE_ID_MAX];
         str_copy(id, sizeof(id), str_of(cleanup_id(cl)));
         log_info("pickup", "%s: uid=%lld from=<%.*s>", id, (long long)c->uid, STR_ARG(head.sender));
-        received_line(cl, svc->params, c->arena, c->uid);
+        control_received(cl, svc->params, c->arena, c->uid);
         e = submit_content(c, cl);
         if (e) {
             cleanup_abort(cl);
@@ -135,7 +134,7 @@ struct err *control_smtpd(struct caller *c, struct rd *body)
         if (strcmp(s->services[i].command, "smtpd") == 0)
             svc = &s->services[i];
     if (!svc)
-        svc = service_of(s, "cleanup");
+        svc = control_service(s, "cleanup");
     smtpd_session_stdio(svc, c->queue, c->fd, c->fd);
     (void)io_close(c->fd); /* its streams are the caller's; this one hears of the end that way */
     c->fd = -1;
@@ -243,7 +242,7 @@ static struct err *requeue_one(struct queue *queue, const struct service *svc, s
             log_info("pickup", "%s: uid=%lld from=<%.*s> orig_id=%s", cleanup_id(cl),
                      (long long)geteuid(), STR_ARG(entry.env->sender), entry.id);
             copy_envelope(entry.env, cl);
-            received_line(cl, svc->params, a, geteuid());
+            control_received(cl, svc->params, a, geteuid());
             e = copy_lines(m, cl);
             struct str why = STR("");
             bool aside = false;
@@ -301,7 +300,7 @@ struct err *control_requeue(struct queue *queue, const struct queue_select *what
 {
     struct snapshot *s = config_current();
     struct requeue r = {.queue = queue,
-                        .service = service_of(s, "cleanup"),
+                        .service = control_service(s, "cleanup"),
                         .only = what->queue,
                         .each = each,
                         .ctx = ctx};

@@ -2,6 +2,7 @@
 #ifndef CORE_SERVER_CONTROL_PRIVATE_H
 #define CORE_SERVER_CONTROL_PRIVATE_H
 
+#include "core/cleanup/cleanup.h"
 #include "core/server/control.h"
 #include "core/server/wire.h"
 
@@ -23,6 +24,10 @@ struct err *control_find(struct caller *c, struct rd *body);
 struct err *control_counts(struct caller *c, struct rd *body);
 struct err *control_submit(struct caller *c, struct rd *body);
 struct err *control_smtpd(struct caller *c, struct rd *body); /* closes c->fd */
+/* The service named, or the one that keeps mail. */
+const struct service *control_service(const struct snapshot *s, const char *name);
+/* Received: for mail that a user of this machine posted. */
+void control_received(struct cleanup *c, const struct params *p, struct arena *a, int64_t uid);
 /* The rest of the connection is the import of another queue. */
 struct err *control_import(struct caller *c, struct rd *body);
 /* postsuper -r: through cleanup again, under a new id. */

@@ -24,6 +24,8 @@ enum wire_verb {
     WIRE_IMPORT = 16,   /* -> CONTENT ... (lines of the ledger, core/import/ledger.h), END(count = finished of an earlier one);
                            then MAIL, CONTENT ..., DONE or CANCEL from the client -> END(text = queue id), again and again */
     WIRE_IMPORT_MAIL,   /* i64 due_us, u8 warned, packed envelope */
+    WIRE_IMPORT_POST,   /* i64 uid, packed envelope; then LINE ... instead of CONTENT: mail that is new, as with SUBMIT;
+                           rejected mail is END(WIRE_REJECTED) */
     WIRE_IMPORT_CANCEL, /* this message cannot be read to its end */
     WIRE_IMPORT_CLOSE,  /* that was all -> END */
     /* answers */

@@ -355,6 +355,40 @@ def test_the_queue_directory_both_have(source, running):
             shutil.rmtree(folder)
 
 
+def test_mail_that_nobody_has_picked_up_goes_through_cleanup(target):
+    server = Postfix(params={"default_transport": NOWHERE})
+    try:
+        server.start()      # makes its folders
+        server.stop()
+        server.run("sendmail", "-f", "me@example.com", "-F", "Full Name", "-N", "never", "ok1@dest.example",
+                   stdin="Subject: one\n\n.dot\nhello\n", check=True)
+        server.run("sendmail", "-t", "-i", stdin="To: ok2@dest.example\nSubject: two\n\n.\nhello\n", check=True)
+        server.run("sendmail", "-bv", "ok3@dest.example", check=True)
+        server.run("sendmail", "ok4@dest.example", stdin="Subject: four\n\n" + "x" * 70000 + "\n", check=True)
+        assert len(list((server.queue / "maildrop").iterdir())) == 4
+        with Sink() as sink:
+            target.params["default_transport"] = "smtp:[127.0.0.1]:%d" % sink.port
+            target.params["message_size_limit"] = "50000"
+            target.write_config()
+            said = bring(target, server.queue, status=1)
+            assert count(said) == (2, 0, 0, 1, 1)
+            assert "message file too big" in said and "verifies an address" in said
+            assert count(bring(target, server.queue, status=1)) == (0, 0, 2, 1, 1)
+            target.start()
+            sink.wait(2)
+            one, two = sorted(sink.messages, key=lambda m: m.header("Subject"))
+            assert one.mail.startswith("MAIL FROM:<me@example.com>") and "NOTIFY=NEVER" in one.rcpts[0]
+            assert one.header("From") == "Full Name <me@example.com>"
+            assert "from userid 0" in one.header("Received") and one.header("Message-Id")
+            assert one.content.endswith(b"\r\n\r\n.dot\r\nhello\r\n") and two.content.endswith(b"\r\n\r\n.\r\nhello\r\n")
+            target.wait_log(": removed$", count=2)
+            assert count(bring(target, server.queue, status=1)) == (0, 0, 2, 1, 1)
+            assert len(sink.messages) == 2
+    finally:
+        server.kill_all()
+        server.remove()
+
+
 def test_it_says_what_is_wrong(target, tmp_path):
     assert "not a Postfix queue directory" in bring(target, tmp_path, status=1)
     assert "No such file" in bring(target, tmp_path / "nowhere", status=1)
