@@ -5,7 +5,7 @@
 #include "queue/private.h"
 
 /* So many are done in one go, then others have a turn; so many before it is made safe and told. */
-enum { STEP = 128, SLICE = 1024 };
+enum { STEP = 128, SLICE = 4096 };
 
 struct on_sched {
     void (*fn)(void *arg);

@@ -118,7 +118,7 @@ enum queue_act {
     QUEUE_ACT_FIND, /* nothing is done with it */
 };
 /* Messages that were there at the call, in slices: each(ctx, id) is called on the calling fiber after the act is
- * safe, for every message it touched, some hundreds at a time; it may yield. Found may be one twice. Time goes with
+ * safe, for every message it touched, some thousands at a time; it may yield. Found may be one twice. Time goes with
  * what fits, not with the queue (store_query). A message being delivered is removed after its running attempt at
  * the latest. On an error what was told of is done. */
 struct err *queue_do(struct queue *q, enum queue_act act, const struct queue_select *what,

@@ -78,8 +78,8 @@ static int by_seq(const void *a, const void *b)
     return (left > right) - (left < right);
 }
 
-/* Those that are gone already are deleted in this round. One that goes later is written all the same:
- * its REMOVE is not safe, while the marks before it are, and will lie before the position. */
+/* Those that are gone already are deleted in this round. One that goes later is written all the
+ * same: its REMOVE is not safe, while the marks before it are, and will lie before the position. */
 static void drop_dead(struct list *dirty)
 {
     LIST_EACH_SAFE(dirty, node)
@@ -91,6 +91,30 @@ static void drop_dead(struct list *dirty)
         m->dirty = false;
         qmsg_unref(&m->pub);
     }
+}
+
+static int by_message(const void *a, const void *b)
+{
+    return by_seq(&(*(struct message *const *)a)->pub.seq, &(*(struct message *const *)b)->pub.seq);
+}
+
+/* Rows that lie beside each other are written together: most mail is deferred in another order than
+ * it came in. */
+static void sort_dirty(struct list *dirty)
+{
+    struct buf all = {0};
+    struct list *node;
+    while ((node = list_pop_front(dirty)) != NULL) {
+        struct message *m = CONTAINER(node, struct message, dirty_link);
+        buf_add(&all, &m, sizeof m);
+    }
+    struct message **list = (struct message **)(void *)all.ptr;
+    size_t n = all.len / sizeof *list;
+    if (n > 1)
+        qsort(list, n, sizeof *list, by_message);
+    for (size_t i = 0; i < n; i++)
+        list_push_back(dirty, &list[i]->dirty_link);
+    buf_fini(&all);
 }
 
 static void round_take(struct round *r, int64_t born_before_ns)
@@ -112,6 +136,7 @@ static void round_take(struct round *r, int64_t born_before_ns)
         list_push_back(&r->dirty, node);
     }
     drop_dead(&r->dirty);
+    sort_dirty(&r->dirty);
     while (umap_next(&s->dead, &at, &seq, &value)) {
         if (!store_hides(s, seq))
             buf_add(&r->dead, &seq, sizeof seq);
