@@ -174,7 +174,7 @@ struct err *space_compact(struct store *s)
     buf_fini(&bytes);
     if (e == NULL)
         e = keeper_round(s, s->index_delay_ms);
-    if (e == NULL && rows_left(s, c.epoch) != 0)
+    if (e == NULL && !store_keeps_all(s) && rows_left(s, c.epoch) != 0)
         e = give_up_lost(s, c.epoch);
     space_free(s);
     return e != NULL ? err_in(e, "compact %s", name) : NULL;
