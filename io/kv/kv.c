@@ -447,6 +447,15 @@ struct err *kv_put(struct kv_txn *t, kv_table table, struct str key, struct str 
     return rc ? failed(t->kv, "put", rc) : NULL;
 }
 
+struct err *kv_put_last(struct kv_txn *t, kv_table table, struct str key, struct str value)
+{
+    MDB_val k = val_of(key), v = val_of(value);
+    int rc = mdb_put(t->txn, table, &k, &v, MDB_APPEND);
+    if (rc == MDB_KEYEXIST) /* it is not the greatest */
+        return kv_put(t, table, key, value);
+    return rc ? failed(t->kv, "put", rc) : NULL;
+}
+
 struct err *kv_put_new(struct kv_txn *t, kv_table table, struct str key, struct str value,
                        bool *existed_out)
 {

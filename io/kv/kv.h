@@ -42,6 +42,9 @@ struct err *kv_get(struct kv_txn *t, kv_table table, struct str key, struct str 
                    bool *found_out) MUST_USE;
 /* ERR_FULL: map or disk full. no_overwrite: *existed_out tells and nothing changes. */
 struct err *kv_put(struct kv_txn *t, kv_table table, struct str key, struct str value) MUST_USE;
+/* The same, for keys that are mostly greater than all that are there: pages are filled to the end and not
+ * split in the middle. */
+struct err *kv_put_last(struct kv_txn *t, kv_table table, struct str key, struct str value) MUST_USE;
 struct err *kv_put_new(struct kv_txn *t, kv_table table, struct str key, struct str value,
                        bool *existed_out) MUST_USE;
 struct err *kv_del(struct kv_txn *t, kv_table table, struct str key, bool *found_out) MUST_USE;

@@ -108,6 +108,35 @@ static void what_is_put_is_found_and_the_rest_is_not(void **state)
     kv_close(kv);
 }
 
+/* Rows of 300 bytes: 13 to a page of 4 KiB when it is filled, and half of that when it is split. */
+static void rising_keys_fill_pages_and_others_find_their_place(void **state)
+{
+    (void)state;
+    struct kv *kv = open_env("env", (struct kv_options){.tables_max = 4});
+    struct kv_txn *t = begin(kv, true);
+    kv_table rising = table(t, "rising", true);
+    char bytes[300] = {0};
+    uint64_t before = kv_bytes(kv);
+    for (uint64_t n = 1; n <= 1300; n++)
+        assert_null(kv_put_last(t, rising, str_make((const char *)&n, sizeof n), str_make(bytes, 300)));
+    assert_null(kv_commit(t));
+    assert_true(kv_bytes(kv) - before < 120 * 4096);
+
+    t = begin(kv, true);
+    uint64_t key = 7, count = 0;
+    struct str value;
+    bool found = false;
+    assert_null(kv_put_last(t, rising, str_make((const char *)&key, sizeof key), STR("changed")));
+    assert_null(kv_get(t, rising, str_make((const char *)&key, sizeof key), &value, &found));
+    assert_true(found && str_eq(value, STR("changed")));
+    key = 0;
+    assert_null(kv_put_last(t, rising, str_make((const char *)&key, sizeof key), STR("first")));
+    assert_null(kv_count(t, rising, &count));
+    assert_int_equal(count, 1301);
+    kv_abort(t);
+    kv_close(kv);
+}
+
 static void an_aborted_write_leaves_nothing(void **state)
 {
     (void)state;
@@ -358,6 +387,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_is_put_is_found_and_the_rest_is_not),
+        cmocka_unit_test(rising_keys_fill_pages_and_others_find_their_place),
         cmocka_unit_test(an_aborted_write_leaves_nothing),
         cmocka_unit_test(tables_opened_by_a_reader_stay_open),
         cmocka_unit_test(integer_keys_walk_in_number_order),
