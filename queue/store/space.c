@@ -13,7 +13,7 @@
 #include <stdio.h>
 #include <unistd.h>
 
-enum { ZEROS = 1 << 20, CLOSE_AT_ONCE = 16 };
+enum { ZEROS = 1 << 20, CLOSE_AT_ONCE = 16, LOOK_BACK = 4 };
 
 void segments_init(struct store *s)
 {
@@ -270,18 +270,35 @@ static bool room_for_new(struct store *s)
     return e == NULL && free_bytes >= minfree && free_bytes - minfree >= 2 * s->segment_bytes;
 }
 
+/* Most of what was written of late is still wanted: a backlog grows. Its segments are not recycled
+ * soon, so to write them full in advance would write every byte twice, for syncs that are a little
+ * faster once. store.lock held. */
+static bool mail_stays(const struct store *s, uint64_t used)
+{
+    uint64_t live = atomic_load(&s->young_bytes), whole = used;
+    int n = 0;
+    for (struct list *node = s->segments.prev; node != &s->segments && n <= LOOK_BACK;
+         node = node->prev, n++) {
+        live += CONTAINER(node, struct segment, link)->rows_bytes;
+        whole += n > 0 ? s->segment_bytes : 0;
+    }
+    return live > whole / 2;
+}
+
 struct err *space_prepare(struct store *s, bool *made_out)
 {
     struct segment *g = NULL;
+    uint64_t used = log_used(&s->log);
     *made_out = false;
     pthread_mutex_lock(&s->lock);
+    bool stays = mail_stays(s, used);
     bool enough = s->spare_count >= SPARES_WANTED, recycle = s->raw_count > 0;
     bool early = s->segment_count <= 1;
     pthread_mutex_unlock(&s->lock);
-    if (enough || (!recycle && early && log_used(&s->log) < s->segment_bytes / SPARE_WHEN_USED) ||
+    if (enough || (!recycle && early && used < s->segment_bytes / SPARE_WHEN_USED) ||
         (!recycle && !room_for_new(s)))
         return NULL;
-    struct err *e = armed(s, true, &g);
+    struct err *e = armed(s, !stays, &g);
     if (e != NULL)
         return e;
     pthread_mutex_lock(&s->lock);
