@@ -1,6 +1,6 @@
 /* envelope: sender, recipients and what is known of a message beside its content. Immutable once
  * committed, but for the recipients' `state` part, which only the scheduler thread changes.
- * Serialised in MESSAGE records and index rows (envelope_pack/unpack). */
+ * Serialised in MESSAGE records (envelope_pack/unpack) and, in two halves, in index rows. */
 #ifndef QUEUE_ENVELOPE_H
 #define QUEUE_ENVELOPE_H
 
@@ -79,19 +79,25 @@ struct envelope {
                                 as sender */
 };
 
-/* Appends. States of recipients are included (index rows, compaction). */
+/* Appends. States of recipients are included (log records). */
 void envelope_pack(const struct envelope *e, struct buf *out);
 /* All memory from a. ERR_DAMAGED. */
 struct err *envelope_unpack(struct str bytes, struct arena *a, struct envelope **out) MUST_USE;
-/* A packed envelope looked at where it lies: nothing is copied, no memory taken. */
+/* In two halves (index rows): what never changes, and the recipients' `state` and `why`. */
+void envelope_pack_fixed(const struct envelope *e, struct buf *out);
+void envelope_pack_states(const struct envelope *e, struct buf *out);
+struct err *envelope_unpack_halves(struct str fixed, struct str states, struct arena *a,
+                                   struct envelope **out) MUST_USE;
+/* Packed halves looked at where they lie: nothing is copied, no memory taken. */
 struct envelope_view {
     struct str sender;
     int64_t arrival_us;
     uint32_t left; /* recipients that envelope_next_rcpt has not given */
-    struct rd at;
+    struct rd at, states;
+    unsigned tag;
 };
 /* False: damaged. */
-bool envelope_look(struct str bytes, struct envelope_view *out);
+bool envelope_look(struct str fixed, struct str states, struct envelope_view *out);
 /* False: no more, or damaged. */
 bool envelope_next_rcpt(struct envelope_view *v, enum rcpt_state *state_out,
                         struct str *address_out);

@@ -12,7 +12,7 @@ static struct err *from_row(struct store *s, const struct index_row *row, struct
                             struct qmsg **out)
 {
     struct envelope *env = NULL;
-    struct err *e = envelope_unpack(row->envelope, a, &env);
+    struct err *e = index_envelope(row, a, &env);
     if (e != NULL)
         return e;
     struct message *m = message_new(s, row->seq, row->flags, a, env);
@@ -77,7 +77,7 @@ static struct err *show_row(struct store *s, const struct index_row *row, struct
         e = show_message(message_of(pub), a, out);
     } else {
         *out = (struct store_row){.seq = row->seq, .flags = row->flags, .due_us = row->due_us};
-        e = envelope_unpack(row->envelope, a, &out->env);
+        e = index_envelope(row, a, &out->env);
     }
     qmsg_unref(pub);
     return e;

@@ -12,8 +12,7 @@
 #define LOOKED_MAX   ((size_t)1 << 20)
 #define RESIDENT_MAX ((size_t)96 << 20)
 
-enum { FORMAT = 2, ROW_FIXED = 40, ROW_SUM = 32, PAGE = 4096 };
-enum { ROW_SPILLED = 1, ROW_DEFERRED = 2 };
+enum { TABLES = 8, PAGE = 4096 };
 
 struct delta {
     uint64_t epoch;
@@ -55,67 +54,16 @@ void index_looked(struct index *x, size_t bytes)
 
 /* --- rows */
 
-static bool some_deferred(struct str envelope)
+static void row_keep(struct index_row *row, struct arena *a)
 {
-    struct envelope_view v;
-    enum rcpt_state state;
-    struct str address;
-    if (!envelope_look(envelope, &v))
-        return false;
-    while (envelope_next_rcpt(&v, &state, &address)) {
-        if (state == RCPT_DEFERRED)
-            return true;
-    }
-    return false;
+    row->envelope = a != NULL ? arena_str(a, row->envelope) : STR("");
+    row->states = a != NULL ? arena_str(a, row->states) : STR("");
+    row->dests = a != NULL ? arena_str(a, row->dests) : STR("");
 }
 
-/* value: a whole row, or what stands where one should be. */
-static uint64_t row_sum(const struct index *x, uint64_t seq, struct str value)
+struct err *index_envelope(const struct index_row *row, struct arena *a, struct envelope **out)
 {
-    uint64_t sum = hash_sum(&seq, sizeof seq, x->store->secret);
-    sum = hash_sum(value.ptr, ROW_SUM, sum);
-    return hash_sum(value.ptr + ROW_FIXED, value.len - ROW_FIXED, sum);
-}
-
-static void row_pack(const struct index *x, const struct index_row *row, struct buf *out)
-{
-    uint8_t sum[8];
-    buf_reset(out);
-    buf_add_u8(out, FORMAT);
-    buf_add_u8(out, (uint8_t)((row->place.spilled ? ROW_SPILLED : 0) |
-                              (some_deferred(row->envelope) ? ROW_DEFERRED : 0)));
-    buf_add_u16(out, (uint16_t)row->dests.len);
-    buf_add_u32(out, row->flags);
-    buf_add_u64(out, (uint64_t)row->due_us);
-    buf_add_u64(out, row->place.epoch);
-    buf_add_u32(out, row->place.at);
-    buf_add_u32(out, row->place.length);
-    buf_add_u64(out, 0);
-    buf_add_str(out, row->dests);
-    buf_add_str(out, row->envelope);
-    put_u64(sum, row_sum(x, row->seq, buf_str(out)));
-    memcpy(out->ptr + ROW_SUM, sum, sizeof sum);
-}
-
-struct err *row_unpack(const struct index *x, uint64_t seq, struct str value, struct index_row *out)
-{
-    struct rd r = rd_of(value);
-    if (value.len < ROW_FIXED || rd_u8(&r) != FORMAT ||
-        get_u64((const uint8_t *)value.ptr + ROW_SUM) != row_sum(x, seq, value))
-        return err_new(ERR_DAMAGED, 0, "index row of message %llx", (unsigned long long)seq);
-    *out = (struct index_row){.seq = seq};
-    unsigned bits = rd_u8(&r);
-    out->place.spilled = bits & ROW_SPILLED;
-    out->deferred = bits & ROW_DEFERRED;
-    size_t dests = rd_u16(&r);
-    out->flags = rd_u32(&r);
-    out->due_us = (int64_t)rd_u64(&r);
-    out->place.epoch = rd_u64(&r);
-    out->place.at = rd_u32(&r);
-    out->place.length = rd_u32(&r);
-    out->dests = str_head(str_from(value, ROW_FIXED), dests);
-    out->envelope = str_from(value, ROW_FIXED + dests);
-    return NULL;
+    return envelope_unpack_halves(row->envelope, row->states, a, out);
 }
 
 /* --- opening */
@@ -131,9 +79,9 @@ static struct err *check_format(struct index *x, struct kv_txn *t, bool create)
         e = kv_get(t, x->meta, STR("format"), &value, &found);
     if (e != NULL)
         return e;
-    if (found && (value.len != 8 || get_u64((const uint8_t *)value.ptr) != FORMAT))
+    if (found && (value.len != 8 || get_u64((const uint8_t *)value.ptr) != INDEX_FORMAT))
         return err_new(ERR_DAMAGED, 0, "the index has another format");
-    put_u64(format, FORMAT);
+    put_u64(format, INDEX_FORMAT);
     return found || !create ? NULL
                             : kv_put(t, x->meta, STR("format"), str_make((const char *)format, 8));
 }
@@ -144,9 +92,9 @@ static struct err *open_tables(struct index *x, bool create)
         const char *name;
         bool integer_keys;
         kv_table *table;
-    } tables[] = {{"msg", true, &x->msg},      {"due", false, &x->due},
-                  {"held", true, &x->held},    {"live", true, &x->live},
-                  {"label", false, &x->label}, {"fresh", true, &x->fresh}};
+    } tables[] = {{"msg", true, &x->msg},   {"state", true, &x->state},  {"due", false, &x->due},
+                  {"held", true, &x->held}, {"live", true, &x->live},    {"label", false, &x->label},
+                  {"fresh", true, &x->fresh}};
     struct kv_txn *t;
     struct err *e = kv_begin(x->kv, create, &t);
     if (e != NULL)
@@ -184,13 +132,13 @@ static struct err *open_index(struct store *s, const char *path, const struct kv
 struct err *index_open(struct store *s, const char *path, struct index **out)
 {
     /* A start on a full disk must be able to write down what it found. */
-    return open_index(s, path, &(struct kv_options){.tables_max = 7, .spare_bytes = SPARE_BYTES},
+    return open_index(s, path, &(struct kv_options){.tables_max = TABLES, .spare_bytes = SPARE_BYTES},
                       out);
 }
 
 struct err *index_open_read(struct store *s, const char *path, struct index **out)
 {
-    return open_index(s, path, &(struct kv_options){.tables_max = 7, .read_only = true}, out);
+    return open_index(s, path, &(struct kv_options){.tables_max = TABLES, .read_only = true}, out);
 }
 
 void index_close(struct index *x)
@@ -201,6 +149,7 @@ void index_close(struct index *x)
     kv_close(x->kv);
     label_fini(x);
     buf_fini(&x->row);
+    buf_fini(&x->changing);
     buf_fini(&x->dests);
     buf_fini(&x->delta);
     mem_free(x);
@@ -266,17 +215,7 @@ static struct err *put_due(struct index *x, const struct index_row *row)
     if (!due_listed(row->flags))
         return kv_put(x->txn, x->held, key_of(&row->seq), STR(""));
     index_due_key(row->due_us, row->seq, key);
-    return kv_put(x->txn, x->due, str_make((const char *)key, DUE_KEY), STR(""));
-}
-
-static struct err *row_of(struct index *x, uint64_t seq, struct index_row *out, bool *found_out)
-{
-    struct str value;
-    struct err *e = kv_get(x->txn, x->msg, key_of(&seq), &value, found_out);
-    if (e != NULL || !*found_out)
-        return e;
-    index_looked(x, PAGE);
-    return row_unpack(x, seq, value, out);
+    return kv_put_last(x->txn, x->due, str_make((const char *)key, DUE_KEY), STR(""));
 }
 
 /* Destinations that the row did not have before. */
@@ -292,12 +231,36 @@ static bool dests_are_new(struct str old, struct str dests)
     return false;
 }
 
+static bool same_place(const struct qmsg_place *a, const struct qmsg_place *b)
+{
+    return a->epoch == b->epoch && a->at == b->at && a->length == b->length &&
+           a->spilled == b->spilled;
+}
+
+/* The halves that differ: of a message that is deferred once more, the small one. */
+static struct err *put_halves(struct index *x, const struct index_row *old, struct index_row *row)
+{
+    struct err *e = NULL;
+    struct str key = key_of(&row->seq);
+    bool placed = old == NULL || !same_place(&old->place, &row->place);
+    if (placed) {
+        row_pack_msg(x, row);
+        e = old == NULL ? kv_put_last(x->txn, x->msg, key, buf_str(&x->row))
+                        : kv_put(x->txn, x->msg, key, buf_str(&x->row));
+    }
+    row_pack_state(x, row);
+    if (e != NULL)
+        return e;
+    return old == NULL ? kv_put_last(x->txn, x->state, key, buf_str(&x->changing))
+                       : kv_put(x->txn, x->state, key, buf_str(&x->changing));
+}
+
 struct err *index_put(struct index *x, const struct index_row *row)
 {
     bool found = false;
     struct index_row old = {0}, fresh = *row;
     CHECK(row->place.epoch != 0);
-    struct err *e = row_of(x, row->seq, &old, &found);
+    struct err *e = row_get(x, x->txn, row->seq, &old, &found);
     if (e != NULL)
         return e;
     buf_reset(&x->dests);
@@ -314,13 +277,14 @@ struct err *index_put(struct index *x, const struct index_row *row)
         if (moved)
             e = drop_due(x, &old);
     }
-    row_pack(x, &fresh, &x->row);
     if (e == NULL)
-        e = kv_put(x->txn, x->msg, key_of(&row->seq), buf_str(&x->row));
+        e = put_halves(x, found ? &old : NULL, &fresh);
     if (e == NULL && moved)
         e = put_due(x, row);
-    if (e == NULL && relabel)
+    if (e == NULL && relabel) {
+        row_pack_both(x, &fresh);
         e = label_renew(x, &fresh);
+    }
     delta_add(x, row->place.epoch, row->place.length);
     return e;
 }
@@ -329,7 +293,7 @@ struct err *index_del(struct index *x, uint64_t seq)
 {
     bool found = false;
     struct index_row old;
-    struct err *e = row_of(x, seq, &old, &found);
+    struct err *e = row_get(x, x->txn, seq, &old, &found);
     if (e != NULL || !found)
         return e;
     delta_add(x, old.place.epoch, -(int64_t)old.place.length);
@@ -337,6 +301,8 @@ struct err *index_del(struct index *x, uint64_t seq)
     e = label_drop(x, &old);
     if (e == NULL)
         e = drop_due(x, &old);
+    if (e == NULL)
+        e = kv_del(x->txn, x->state, key_of(&seq), &found);
     if (e == NULL)
         e = kv_del(x->txn, x->msg, key_of(&seq), &found);
     return e;
@@ -421,19 +387,13 @@ struct err *index_get(struct index *x, uint64_t seq, struct arena *a, struct ind
                       bool *found_out)
 {
     struct kv_txn *t;
-    struct str value;
     bool found = false;
     struct err *e = kv_begin(x->kv, false, &t);
     if (e != NULL)
         return e;
-    e = kv_get(t, x->msg, key_of(&seq), &value, &found);
+    e = row_get(x, t, seq, out, &found);
     if (e == NULL && found)
-        e = row_unpack(x, seq, value, out);
-    if (e == NULL && found) {
-        out->envelope = a != NULL ? arena_str(a, out->envelope) : STR("");
-        out->dests = a != NULL ? arena_str(a, out->dests) : STR("");
-    }
-    index_looked(x, PAGE);
+        row_keep(out, a);
     kv_abort(t);
     if (e == NULL)
         *found_out = found;
@@ -478,7 +438,7 @@ struct err *index_due(struct index *x, struct store_due after, int64_t until_us,
     return e;
 }
 
-static struct err *walk(struct index *x, struct kv_cursor *c, struct arena *a,
+static struct err *walk(struct index *x, struct kv_txn *t, struct kv_cursor *c, struct arena *a,
                         struct index_row *out, size_t max, size_t *n)
 {
     bool found = true;
@@ -491,12 +451,11 @@ static struct err *walk(struct index *x, struct kv_cursor *c, struct arena *a,
         if (key.len != sizeof seq)
             return err_new(ERR_DAMAGED, 0, "index table `msg`");
         memcpy(&seq, key.ptr, sizeof seq);
-        e = row_unpack(x, seq, value, &out[*n]);
+        e = row_read(x, t, seq, value, &out[*n]);
         if (e != NULL)
             return e;
-        index_looked(x, value.len + value.len / 4);
-        out[*n].envelope = arena_str(a, out[*n].envelope);
-        out[*n].dests = arena_str(a, out[*n].dests);
+        index_looked(x, row_bytes(&out[*n]));
+        row_keep(&out[*n], a);
         ++*n;
     }
     return NULL;
@@ -514,7 +473,7 @@ struct err *index_walk(struct index *x, uint64_t after_seq, struct arena *a, str
         return e;
     e = kv_cursor_open(t, x->msg, key_of(&from), &c);
     if (e == NULL) {
-        e = walk(x, c, a, out, max, &n);
+        e = walk(x, t, c, a, out, max, &n);
         kv_cursor_close(c);
     }
     kv_abort(t);
@@ -554,6 +513,8 @@ struct err *index_sizes(struct index *x, struct index_sizes *out)
     if (e != NULL)
         return e;
     e = kv_count(t, x->msg, &out->rows);
+    if (e == NULL)
+        e = kv_count(t, x->state, &out->states);
     if (e == NULL)
         e = kv_count(t, x->due, &out->due);
     if (e == NULL)

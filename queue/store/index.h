@@ -3,15 +3,19 @@
  * yield.
  *
  * Tables (numbers in values little-endian; keys as said)
- *   msg    seq (host order integer) -> row:
- *           0  u8  version 2   u8 bits: 1 content is spilled, 2 some recipient is deferred
- *           2  u16 length of the destinations
- *           4  u32 flags        i64 due_us
- *          16  u64 epoch        u32 offset   u32 length of the record
- *          32  u64 sum of the other bytes, seeded with seq and the queue's secret: damage is seen
+ *   msg    seq (host order integer) -> what never changes, but for the place of one that was copied:
+ *           0  u8  version 3   u8 bits: 1 content is spilled   u16 0
+ *           4  u32 offset      u64 epoch   u32 length of the record
+ *          20  u64 sum of the other bytes, seeded with seq and the queue's secret: damage is seen
  *              before anything is believed
- *          40  destinations as last resolved, each: u64 hash of "transport:nexthop", u64 hash of
- *              "nexthop"; then the packed envelope
+ *          28  envelope, packed without states
+ *   state  seq (host order integer) -> what each deferral changes, and no more than that:
+ *           0  u8  version 3   u8 bits: 2 some recipient is deferred
+ *           2  u16 length of the destinations
+ *           4  u32 flags       i64 due_us
+ *          16  u64 sum, as above
+ *          24  destinations as last resolved, each: u64 hash of "transport:nexthop", u64 hash of
+ *              "nexthop"; then the recipients' states, packed
  *   due    due_us, seq (both big-endian, so that LMDB's order is ours) -> nothing; what is on hold
  *          is not in it
  *   held   seq (host order integer) -> nothing; what is on hold
@@ -19,6 +23,9 @@
  *   label  u64 hash of (kind, value in lower case), seq (both big-endian) -> nothing
  *   fresh  seq (host order integer) -> u64 hashes: labels that are not in `label` yet
  *   meta   "format" "secret" "covered" "next_seq" "stale" -> u64
+ *
+ * Keys of msg, state and fresh come in rising order, so that pages are filled to the end; the row of a
+ * message that is deferred once more takes about 150 bytes, beside its neighbours.
  *
  * Labels find messages by sender, sender's domain, recipient's domain and destination. An entry of
  * `label` or `fresh` is a hint: the row decides. A row gets its labels into `fresh`, which grows at
@@ -38,8 +45,9 @@ struct index_row {
     int64_t due_us;
     struct qmsg_place place;
     bool deferred;       /* out only: some recipient waits for another attempt */
-    struct str dests;    /* table above; borrowed. Put with none: those that are there stay */
-    struct str envelope; /* packed; borrowed */
+    struct str dests;          /* table above; borrowed. Put with none: those that are there stay */
+    const struct envelope *env;  /* to put. A row that is there keeps all but the states of it */
+    struct str envelope, states; /* out: packed; borrowed */
 };
 
 /* ERR_DAMAGED: not ours, or broken: remove it and build it again. */
@@ -63,14 +71,17 @@ void index_abort(struct index *x);
 /* --- looking; also outside a write transaction only. */
 struct err *index_meta(struct index *x, enum index_meta what,
                        uint64_t *out) MUST_USE; /* 0 = absent */
-/* The envelope is copied to a (may be NULL: not wanted). *found_out. */
+/* Envelope, states and dests are copied to a (may be NULL: not wanted). *found_out. */
 struct err *index_get(struct index *x, uint64_t seq, struct arena *a, struct index_row *out,
                       bool *found_out) MUST_USE;
 struct err *index_due(struct index *x, struct store_due after, int64_t until_us,
                       struct store_due *out, size_t max, size_t *count_out) MUST_USE;
-/* Up to max rows behind after_seq, envelopes in a. */
+/* Up to max rows behind after_seq, as index_get does. */
 struct err *index_walk(struct index *x, uint64_t after_seq, struct arena *a, struct index_row *out,
                        size_t max, size_t *count_out) MUST_USE;
+/* The envelope of a row that was got, in a. ERR_DAMAGED. */
+struct err *index_envelope(const struct index_row *row, struct arena *a,
+                           struct envelope **out) MUST_USE;
 /* Messages, and those of them that are on hold (they have no due time). */
 struct err *index_count(struct index *x, uint64_t *out, uint64_t *held_out) MUST_USE;
 /* Calls each(ctx, epoch, bytes) for every row of `live`. */

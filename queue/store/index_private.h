@@ -4,6 +4,7 @@
 
 #include "queue/store/private.h"
 
+enum { INDEX_FORMAT = 3 };
 enum { DUE_KEY = 16, LABEL_KEY = 16, LABELS_MAX = 64, DEST_BYTES = 16, DESTS_MAX = 32, BUCKETS = 256 };
 
 /* The labels of `fresh` on their way to `label`, sorted by their first byte (label.c). */
@@ -20,9 +21,9 @@ struct filing {
 struct index {
     struct store *store;
     struct kv *kv;
-    kv_table msg, due, held, live, label, fresh, meta;
+    kv_table msg, state, due, held, live, label, fresh, meta;
     struct kv_txn *txn;
-    struct buf row;   /* being packed */
+    struct buf row, changing; /* being packed: halves of a row */
     struct buf dests; /* of the row that is replaced */
     struct buf delta; /* of struct delta: what this transaction changes in `live` */
     struct scrub *scrub; /* under way, or NULL */
@@ -52,10 +53,21 @@ static inline uint64_t get_be64(const uint8_t *p)
     return v;
 }
 
+/* --- row.c */
+/* To x->row, and to x->changing. */
+void row_pack_msg(struct index *x, const struct index_row *row);
+void row_pack_state(struct index *x, const struct index_row *row);
+/* Both; and it is then as if it had been read. */
+void row_pack_both(struct index *x, struct index_row *row);
+/* A row in t: what *out borrows lies there. ERR_DAMAGED. */
+struct err *row_get(struct index *x, struct kv_txn *t, uint64_t seq, struct index_row *out,
+                    bool *found_out) MUST_USE;
+/* The row whose half in `msg` is there already: the other is fetched. */
+struct err *row_read(const struct index *x, struct kv_txn *t, uint64_t seq, struct str msg,
+                     struct index_row *out) MUST_USE;
+size_t row_bytes(const struct index_row *row); /* of the file, about */
+
 /* --- index.c */
-/* Envelope and dests lie in value. ERR_DAMAGED. */
-struct err *row_unpack(const struct index *x, uint64_t seq, struct str value,
-                       struct index_row *out) MUST_USE;
 void index_due_key(int64_t due_us, uint64_t seq, uint8_t out[DUE_KEY]);
 /* So many bytes of the map were looked at: once it is a lot they are forgotten. */
 void index_looked(struct index *x, size_t bytes);
@@ -64,7 +76,7 @@ void index_looked(struct index *x, size_t bytes);
 struct err *index_listed(struct index *x, struct kv_txn *t, const struct index_row *row,
                          bool *listed_out) MUST_USE;
 struct index_sizes {
-    uint64_t rows, due, held;
+    uint64_t rows, states, due, held;
 };
 struct err *index_sizes(struct index *x, struct index_sizes *out) MUST_USE;
 

@@ -32,7 +32,6 @@ struct round {
     struct list put; /* young, then dirty ones of the open transaction */
     struct list put_dirty;
     size_t dead_at, dead_to;
-    struct buf packed;
 };
 
 static void splice_front(struct list *to, struct list *from)
@@ -93,28 +92,52 @@ static void drop_dead(struct list *dirty)
     }
 }
 
-static int by_message(const void *a, const void *b)
+struct in_order {
+    uint64_t key; /* first: by_seq is for these too */
+    struct list *node;
+};
+
+static uint64_t young_seq(struct list *node)
 {
-    return by_seq(&(*(struct message *const *)a)->pub.seq, &(*(struct message *const *)b)->pub.seq);
+    return CONTAINER(node, struct message, link)->pub.seq;
 }
 
-/* Rows that lie beside each other are written together: most mail is deferred in another order than
- * it came in. */
-static void sort_dirty(struct list *dirty)
+static uint64_t young_pos(struct list *node)
+{
+    return CONTAINER(node, struct message, link)->batch_pos;
+}
+
+static uint64_t dirty_seq(struct list *node)
+{
+    return CONTAINER(node, struct message, dirty_link)->pub.seq;
+}
+
+static void sort_list(struct list *head, uint64_t (*key)(struct list *node))
 {
     struct buf all = {0};
-    struct list *node;
-    while ((node = list_pop_front(dirty)) != NULL) {
-        struct message *m = CONTAINER(node, struct message, dirty_link);
-        buf_add(&all, &m, sizeof m);
+    LIST_EACH(head, node)
+    {
+        struct in_order one = {key(node), node};
+        buf_add(&all, &one, sizeof one);
     }
-    struct message **list = (struct message **)(void *)all.ptr;
-    size_t n = all.len / sizeof *list;
+    const struct in_order *each = (const struct in_order *)(void *)all.ptr;
+    size_t n = all.len / sizeof *each;
     if (n > 1)
-        qsort(list, n, sizeof *list, by_message);
+        qsort(all.ptr, n, sizeof *each, by_seq);
+    list_init(head);
     for (size_t i = 0; i < n; i++)
-        list_push_back(dirty, &list[i]->dirty_link);
+        list_push_back(head, each[i].node);
     buf_fini(&all);
+}
+
+/* Rows go in the order of their keys: those that share a page are written together, and fresh ones
+ * fill theirs. */
+static void sort_rows(struct round *r)
+{
+    sort_list(&r->young, young_seq);
+    sort_list(&r->dirty, dirty_seq);
+    if (r->dead.len > 0)
+        qsort(r->dead.ptr, r->dead.len / sizeof(uint64_t), sizeof(uint64_t), by_seq);
 }
 
 static void round_take(struct round *r, int64_t born_before_ns)
@@ -136,13 +159,11 @@ static void round_take(struct round *r, int64_t born_before_ns)
         list_push_back(&r->dirty, node);
     }
     drop_dead(&r->dirty);
-    sort_dirty(&r->dirty);
     while (umap_next(&s->dead, &at, &seq, &value)) {
         if (!store_hides(s, seq))
             buf_add(&r->dead, &seq, sizeof seq);
     }
-    if (r->dead.len > 0) /* rows that lie beside each other go together */
-        qsort(r->dead.ptr, r->dead.len / sizeof seq, sizeof seq, by_seq);
+    sort_rows(r);
     r->rebuilding = s->first_new != 0;
     r->unlinks = s->unlinks;
     s->unlinks = (struct buf){0};
@@ -164,6 +185,7 @@ static void put_back(struct round *r)
             m->stage = STAGE_YOUNG;
         }
     }
+    sort_list(&r->young, young_pos); /* what is first in there says how far the index has come */
     pthread_mutex_lock(&s->log.lock);
     splice_front(&s->log.young, &r->young);
     pthread_mutex_unlock(&s->log.lock);
@@ -173,14 +195,12 @@ static void put_back(struct round *r)
 
 static struct err *put_row(struct round *r, struct message *m)
 {
-    buf_reset(&r->packed);
-    envelope_pack(m->pub.env, &r->packed);
     struct index_row row = {.seq = m->pub.seq,
                             .flags = m->flags,
                             .due_us = m->due_us,
                             .place = m->pub.place,
                             .dests = m->dests,
-                            .envelope = buf_str(&r->packed)};
+                            .env = m->pub.env};
     return index_put(r->store->index, &row);
 }
 
@@ -318,7 +338,6 @@ struct err *keeper_round(struct store *s, int64_t min_age_ms)
         put_back(&r);
     buf_fini(&r.dead);
     buf_fini(&r.unlinks);
-    buf_fini(&r.packed);
     sem_give(&s->round);
     fiber_shield_end();
     return e;

@@ -101,7 +101,7 @@ static void set_of(const struct index *x, const struct index_row *row, struct la
     struct envelope_view v;
     uint64_t secret = x->store->secret;
     set->n = 0;
-    if (envelope_look(row->envelope, &v) && add_sender(secret, v.sender, set) &&
+    if (envelope_look(row->envelope, row->states, &v) && add_sender(secret, v.sender, set) &&
         add_rcpts(secret, &v, set) && add_dests(row->dests, set))
         return;
     set->n = 1;
@@ -140,7 +140,7 @@ struct err *label_renew(struct index *x, const struct index_row *row)
         put_u64(packed + 8 * i, set.hash[i]);
     if (x->filing.on)
         (void)umap_put(&x->filing.renewed, row->seq, x);
-    return kv_put(x->txn, x->fresh, key_of(&row->seq), str_make((const char *)packed, set.n * 8));
+    return kv_put_last(x->txn, x->fresh, key_of(&row->seq), str_make((const char *)packed, set.n * 8));
 }
 
 /* What is in `fresh` is left out when it is filed. */

@@ -17,18 +17,14 @@ static struct err *gather_some(struct index *x, const struct buf *seqs, size_t *
         return e;
     for (size_t n = 0; e == NULL && n < SEQS_AT_ONCE && *at < seqs->len; n++) {
         uint64_t seq;
-        struct str value;
         struct index_row row;
         uint8_t key[DUE_KEY];
         bool found;
         memcpy(&seq, seqs->ptr + *at, sizeof seq);
         *at += sizeof seq;
-        e = kv_get(t, x->msg, key_of(&seq), &value, &found);
-        if (e == NULL && found)
-            e = row_unpack(x, seq, value, &row);
+        e = row_get(x, t, seq, &row, &found);
         if (e != NULL || !found || (row.flags & MESSAGE_HOLD))
             continue;
-        index_looked(x, value.len + value.len / 4);
         index_due_key(row.due_us, seq, key);
         buf_add(keys, key, sizeof key);
     }

@@ -102,7 +102,8 @@ static bool fits(const struct index *x, const struct store_query *q, const struc
                  struct store_pick *out)
 {
     struct envelope_view v;
-    if ((q->held && (row->flags & MESSAGE_HOLD) == 0) || !envelope_look(row->envelope, &v) ||
+    if ((q->held && (row->flags & MESSAGE_HOLD) == 0) ||
+        !envelope_look(row->envelope, row->states, &v) ||
         umap_get(&x->store->dead, row->seq) != NULL)
         return false;
     *out = (struct store_pick){.seq = row->seq,
@@ -139,8 +140,10 @@ struct slice {
 static struct err *try_value(struct slice *s, uint64_t seq, struct str value)
 {
     struct index_row row;
-    struct err *e = row_unpack(s->x, seq, value, &row);
+    struct err *e = row_read(s->x, s->txn, seq, value, &row);
     s->rows++;
+    if (e == NULL && s->q->step == STEP_ALL)
+        index_looked(s->x, row_bytes(&row));
     if (e == NULL && fits(s->x, s->q, &row, &s->out[s->count]))
         s->count++;
     return e;
@@ -151,7 +154,7 @@ static struct err *try_seq(struct slice *s, uint64_t seq)
     struct str value;
     bool found;
     struct err *e = kv_get(s->txn, s->x->msg, key_of(&seq), &value, &found);
-    index_looked(s->x, PAGE);
+    index_looked(s->x, 2 * PAGE);
     return e != NULL || !found ? e : try_value(s, seq, value);
 }
 
@@ -198,7 +201,6 @@ static struct err *entry(struct slice *s, struct str key, struct str value, bool
         return NULL;
     if (s->q->step != STEP_ALL)
         return try_seq(s, seq);
-    index_looked(s->x, value.len + value.len / 4);
     return try_value(s, seq, value);
 }
 

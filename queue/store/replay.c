@@ -5,6 +5,7 @@
 
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include "io/base/log.h"
 #include "io/base/mem.h"
 #include "io/file/file.h"
@@ -45,7 +46,7 @@ static struct err *row_get(struct recovery *r, uint64_t seq, struct replay_row *
         struct err *e = index_get(r->store->index, seq, r->arena, &stored, &row->exists);
         row->stored = row->exists;
         if (e == NULL && row->exists)
-            e = envelope_unpack(stored.envelope, r->arena, &row->env);
+            e = index_envelope(&stored, r->arena, &row->env);
         if (e != NULL)
             return e;
         if (row->exists) {
@@ -74,17 +75,41 @@ void recovery_fini(struct recovery *r)
     buf_fini(&r->index_why);
 }
 
-static struct err *row_put(struct index *x, const struct replay_row *row, struct buf *packed)
+static struct err *row_put(struct index *x, const struct replay_row *row)
 {
     if (!row->exists || row->removed)
         return row->stored ? index_del(x, row->seq) : NULL;
-    buf_reset(packed);
-    envelope_pack(row->env, packed);
     return index_put(x, &(struct index_row){.seq = row->seq,
                                             .flags = row->flags,
                                             .due_us = row->due_us,
                                             .place = row->place,
-                                            .envelope = buf_str(packed)});
+                                            .env = row->env});
+}
+
+static int by_seq(const void *a, const void *b)
+{
+    uint64_t left = *(const uint64_t *)a, right = *(const uint64_t *)b;
+    return (left > right) - (left < right);
+}
+
+/* In the order of their keys: that fills pages, and takes each but once. */
+static struct err *rows_put(struct recovery *r)
+{
+    struct buf seqs = {0};
+    struct err *e = NULL;
+    size_t at = 0;
+    uint64_t seq;
+    void *value;
+    while (umap_next(&r->rows, &at, &seq, &value))
+        buf_add(&seqs, &seq, sizeof seq);
+    if (seqs.len > 0)
+        qsort(seqs.ptr, seqs.len / sizeof seq, sizeof seq, by_seq);
+    for (at = 0; e == NULL && at < seqs.len; at += sizeof seq) {
+        memcpy(&seq, seqs.ptr + at, sizeof seq);
+        e = row_put(r->store->index, umap_get(&r->rows, seq));
+    }
+    buf_fini(&seqs);
+    return e;
 }
 
 /* The records of the batch at r->batch may be in these rows already: applying them again changes
@@ -93,22 +118,17 @@ static struct err *rows_write(struct recovery *r)
 {
     struct store *s = r->store;
     struct index *x = s->index;
-    struct buf packed = {0};
-    size_t at = 0;
-    uint64_t seq, next_seq = atomic_load(&s->next_seq);
-    void *value;
+    uint64_t next_seq = atomic_load(&s->next_seq);
     struct err *e = index_begin(x);
     if (e != NULL)
         return e;
-    while (e == NULL && umap_next(&r->rows, &at, &seq, &value))
-        e = row_put(x, value, &packed);
+    e = rows_put(r);
     if (e == NULL)
         e = index_set(x, INDEX_SECRET, s->secret);
     if (e == NULL)
         e = index_set(x, INDEX_COVERED, r->batch);
     if (e == NULL)
         e = index_set(x, INDEX_NEXT_SEQ, next_seq > r->next_seq ? next_seq : r->next_seq);
-    buf_fini(&packed);
     if (e != NULL) {
         index_abort(x);
         return e;

@@ -1,6 +1,6 @@
 /* Scrub: the index as it was found at start (or built) is looked through once, behind the back of
  * everybody. LMDB has no sums of its own, so a page that went bad shows in nothing but its contents.
- * Each row must have its right sum and stand in `due` or `held`; these tables must have no more
+ * Each row must have its right sums and stand in `due` or `held`; these tables must have no more
  * entries than that; the bytes of rows by segment must be those of `live`, for by them segments are
  * freed. (Labels are hints and are left out.) Until this is proven nothing is freed; what does not
  * fit ends in rebuild.c.
@@ -94,7 +94,7 @@ static struct err *look_at(struct scrub *b, struct kv_txn *t, struct str key, st
     memcpy(&seq, key.ptr, sizeof seq);
     if (seq <= b->at)
         return err_new(ERR_DAMAGED, 0, "index table `msg` is out of order");
-    struct err *e = row_unpack(x, seq, value, &row);
+    struct err *e = row_read(x, t, seq, value, &row);
     if (e == NULL)
         e = index_listed(x, t, &row, &listed);
     if (e == NULL && !listed)
@@ -105,7 +105,7 @@ static struct err *look_at(struct scrub *b, struct kv_txn *t, struct str key, st
     struct change c = change_of(&row, 1);
     count(b, &c);
     b->at = seq;
-    index_looked(x, value.len + value.len / 4);
+    index_looked(x, row_bytes(&row));
     return NULL;
 }
 
@@ -173,7 +173,7 @@ static struct err *compare(struct scrub *b)
         return e;
     while (umap_next(&b->bytes, &at, &epoch, &value))
         epochs += *(const int64_t *)value != 0;
-    if ((int64_t)n.rows != b->rows || (int64_t)n.held != b->held ||
+    if ((int64_t)n.rows != b->rows || (int64_t)n.states != b->rows || (int64_t)n.held != b->held ||
         (int64_t)n.due != b->rows - b->held)
         return err_new(ERR_DAMAGED, 0,
                        "index: of %llu rows (%llu due, %llu held) %lld are there, %lld of them held",

@@ -121,7 +121,7 @@ static void unfit(struct rows *r, uint64_t seq, const char *why)
     struct envelope *env;
     bool found = false;
     struct err *e = seq != 0 ? index_get(r->x, seq, r->arena, &row, &found) : NULL;
-    if (e == NULL && found && envelope_unpack(row.envelope, r->arena, &env) == NULL)
+    if (e == NULL && found && index_envelope(&row, r->arena, &env) == NULL)
         store_id(row.flags, env->arrival_us, seq, id);
     verify_tell(r->c, FINDING_INDEX, "index", seq, id, "%s", why);
 }
@@ -192,7 +192,7 @@ static void check_row(struct rows *r, const struct index_row *row)
     r->held += (row->flags & MESSAGE_HOLD) != 0;
     (void)umap_put(&r->live, row->place.epoch,
                    (void *)((uintptr_t)umap_get(&r->live, row->place.epoch) + row->place.length));
-    if (envelope_unpack(row->envelope, r->arena, &env) != NULL) {
+    if (index_envelope(row, r->arena, &env) != NULL) {
         verify_tell(c, FINDING_INDEX, "index", row->seq, "", "the envelope in a row is damaged");
         return;
     }

@@ -21,6 +21,30 @@ static void envelope(struct arena *a, struct str in)
     buf_fini(&twice);
 }
 
+static void halves(struct arena *a, struct str fixed, struct str states)
+{
+    struct envelope *e = NULL, *again = NULL;
+    struct envelope_view v;
+    enum rcpt_state state;
+    struct str address;
+    if (envelope_look(fixed, states, &v)) {
+        while (envelope_next_rcpt(&v, &state, &address))
+            CHECK(state <= RCPT_NOTIFIED && fuzz_inside(address, fixed));
+    }
+    if (envelope_unpack_halves(fixed, states, a, &e))
+        return;
+    struct buf one = {0}, two = {0}, whole = {0}, back = {0};
+    envelope_pack(e, &whole);
+    envelope_pack_fixed(e, &one);
+    envelope_pack_states(e, &two);
+    CHECK(!envelope_unpack_halves(buf_str(&one), buf_str(&two), a, &again));
+    envelope_pack(again, &back);
+    CHECK(str_eq(buf_str(&whole), buf_str(&back)));
+    struct buf *const all[] = {&one, &two, &whole, &back};
+    for (size_t i = 0; i < 4; i++)
+        buf_fini(all[i]);
+}
+
 static void mark(struct arena *a, struct str in)
 {
     struct mark k, again;
@@ -57,6 +81,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct str in = fuzz_str(data, size);
     struct arena *a = arena_new(0, 0);
     envelope(a, in);
+    size_t at = size > 0 ? data[size - 1] : 0;
+    if (at < size)
+        halves(a, str_from(in, at), str_head(in, at));
     mark(a, in);
     message(in);
     if (size >= MESSAGE_FIXED)

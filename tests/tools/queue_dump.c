@@ -139,14 +139,12 @@ static const char *state_name(enum rcpt_state state)
 
 /* --- envelopes */
 
-static void envelope(struct str packed, uint64_t seq, uint32_t flags)
+/* e: of unpacking it. */
+static void envelope(const struct err *e, const struct envelope *env, uint64_t seq, uint32_t flags)
 {
-    struct arena *a = arena_new(0, 0);
-    struct envelope *env;
     char id[QUEUE_ID_MAX];
-    if (envelope_unpack(packed, a, &env) != NULL) {
+    if (e != NULL) {
         field("envelope", "damaged");
-        arena_free(a);
         return;
     }
     store_id(flags, env->arrival_us, seq, id);
@@ -158,7 +156,6 @@ static void envelope(struct str packed, uint64_t seq, uint32_t flags)
         field_str("to", env->rcpts[i].address);
         field("state", "%s", state_name(env->rcpts[i].state));
     }
-    arena_free(a);
 }
 
 /* --- the log */
@@ -191,8 +188,13 @@ static void message(const struct record_head *head, struct str bytes)
     field_time("due", body.due_us);
     number("content", body.content_size);
     field("sum", "%016" PRIx64, body.content_sum);
-    if (good)
-        envelope(body.envelope, head->seq, body.flags);
+    if (good) {
+        struct arena *a = arena_new(0, 0);
+        struct envelope *env = NULL;
+        const struct err *e = envelope_unpack(body.envelope, a, &env);
+        envelope(e, env, head->seq, body.flags);
+        arena_free(a);
+    }
     if (self.bodies && good && body.content.len > 0)
         field_str("body", body.content);
 }
@@ -290,6 +292,9 @@ static struct err *log_and_check(bool running)
 
 static void row(const struct index_row *r)
 {
+    struct arena *a = arena_new(0, 0);
+    struct envelope *env = NULL;
+    const struct err *e = index_envelope(r, a, &env);
     line("row");
     field("seq", "%" PRIx64, r->seq);
     field_place(r->place.epoch, r->place.at);
@@ -299,8 +304,9 @@ static void row(const struct index_row *r)
     field_flags(r->flags);
     field_time("due", r->due_us);
     number("dests", r->dests.len / 16);
-    envelope(r->envelope, r->seq, r->flags);
+    envelope(e, env, r->seq, r->flags);
     end();
+    arena_free(a);
 }
 
 static struct err *rows(struct index *x)

@@ -73,6 +73,127 @@ static void assert_same(const struct envelope *a, const struct envelope *b)
     }
 }
 
+/* Index rows keep what never changes apart from what each deferral changes. */
+static void both_halves_come_back_whole(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *name;
+        size_t rcpts;
+        struct dsn why; /* of all of them, but for odd ones */
+        int odd;        /* this one has none; -1: all have */
+        size_t states_max;
+    } rows[] = {
+        {"one recipient that was not tried yet takes a byte", 1, {.text = {"", 0}}, -1, 1},
+        {"a reply that the text has in it is written once",
+         1,
+         {.status = "4.3.0",
+          .text = STR("host mx.example[192.0.2.1] said: 450 4.3.0 later (in reply to RCPT TO command)"),
+          .mta = STR("mx.example"),
+          .diagnostic = STR("smtp; 450 4.3.0 later")},
+         -1,
+         95},
+        {"what all recipients have in common is written once",
+         1000,
+         {.status = "4.4.1", .text = STR("connect to x: refused"), .mta = STR("x"), .diagnostic = STR("X; no")},
+         -1,
+         50},
+        {"an odd one among many", 50, {.status = "4.4.1", .text = STR("refused")}, 20, 80},
+        {"an odd one at the end", 50, {.status = "4.4.1", .text = STR("refused")}, 49, 80},
+        {"no recipients", 0, {.text = {"", 0}}, -1, 0},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        struct arena *a = arena_new(0, 0);
+        struct buf fixed = {0}, states = {0};
+        struct envelope *e = sample(a), *back = NULL;
+        struct envelope_view v;
+        enum rcpt_state was;
+        struct str address;
+        e->rcpt_count = rows[i].rcpts;
+        e->rcpts = arena_zalloc(a, (rows[i].rcpts + 1) * sizeof *e->rcpts);
+        for (size_t n = 0; n < e->rcpt_count; n++) {
+            e->rcpts[n] = (struct rcpt){.address = STR("a@b"), .original = STR("a@b")};
+            if ((int)n != rows[i].odd)
+                e->rcpts[n].why = rows[i].why;
+            if (rows[i].why.status[0] != '\0')
+                e->rcpts[n].state = (int)n == rows[i].odd ? RCPT_DONE : RCPT_DEFERRED;
+        }
+        envelope_pack_fixed(e, &fixed);
+        envelope_pack_states(e, &states);
+        if (states.len > rows[i].states_max)
+            fail_msg("%s: %zu bytes of states", rows[i].name, states.len);
+        assert_null(envelope_unpack_halves(buf_str(&fixed), buf_str(&states), a, &back));
+        assert_same(e, back);
+        assert_true(envelope_look(buf_str(&fixed), buf_str(&states), &v));
+        for (size_t n = 0; n < e->rcpt_count; n++) {
+            assert_true(envelope_next_rcpt(&v, &was, &address));
+            assert_int_equal(was, e->rcpts[n].state);
+            assert_str(address, e->rcpts[n].address);
+        }
+        assert_false(envelope_next_rcpt(&v, &was, &address));
+        buf_fini(&fixed);
+        buf_fini(&states);
+        arena_free(a);
+    }
+}
+
+static void states_of_all_kinds_come_back(void **state)
+{
+    struct arena *a = arena_new(0, 0);
+    struct buf fixed = {0}, states = {0};
+    struct envelope *e = sample(a), *back = NULL;
+    (void)state;
+    envelope_pack_fixed(e, &fixed);
+    envelope_pack_states(e, &states);
+    assert_null(envelope_unpack_halves(buf_str(&fixed), buf_str(&states), a, &back));
+    assert_same(e, back);
+    buf_fini(&fixed);
+    buf_fini(&states);
+    arena_free(a);
+}
+
+static void damaged_halves_are_refused_or_read_as_something(void **state)
+{
+    struct arena *a = arena_new(0, 0);
+    struct buf fixed = {0}, states = {0};
+    struct envelope *e = sample(a), *back = NULL;
+    (void)state;
+    e->rcpts[1].why.text = STR("host x said: refused");
+    e->rcpts[1].why.diagnostic = STR("smtp; refused");
+    envelope_pack_fixed(e, &fixed);
+    envelope_pack_states(e, &states);
+    for (size_t n = 0; n < states.len; n++) {
+        struct err *err =
+            envelope_unpack_halves(buf_str(&fixed), str_make(states.ptr, n), a, &back);
+        assert_non_null(err);
+        assert_int_equal(err->kind, ERR_DAMAGED);
+    }
+    assert_non_null(envelope_unpack_halves(buf_str(&states), buf_str(&fixed), a, &back));
+    for (int round = 0; round < 20000; round++) {
+        struct buf *half = round % 2 ? &fixed : &states;
+        struct arena *b = arena_new(0, 0);
+        struct envelope_view v;
+        enum rcpt_state was;
+        struct str address;
+        size_t at = rand_u64() % half->len;
+        char old = half->ptr[at];
+        half->ptr[at] = (char)rand_u64();
+        if (envelope_unpack_halves(buf_str(&fixed), buf_str(&states), b, &back) == NULL) {
+            for (size_t i = 0; i < back->rcpt_count; i++)
+                assert_true(back->rcpts[i].state <= RCPT_NOTIFIED);
+        }
+        if (envelope_look(buf_str(&fixed), buf_str(&states), &v)) {
+            while (envelope_next_rcpt(&v, &was, &address))
+                continue;
+        }
+        half->ptr[at] = old;
+        arena_free(b);
+    }
+    buf_fini(&fixed);
+    buf_fini(&states);
+    arena_free(a);
+}
+
 static void packed_comes_back_whole(void **state)
 {
     struct arena *a = arena_new(0, 0), *b = arena_new(0, 0);
@@ -155,6 +276,9 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(packed_comes_back_whole),
+        cmocka_unit_test(both_halves_come_back_whole),
+        cmocka_unit_test(states_of_all_kinds_come_back),
+        cmocka_unit_test(damaged_halves_are_refused_or_read_as_something),
         cmocka_unit_test(a_plain_recipient_costs_seven_bytes_beside_its_address),
         cmocka_unit_test(every_cut_is_refused),
         cmocka_unit_test(flipped_bytes_do_no_harm),

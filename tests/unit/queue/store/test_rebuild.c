@@ -498,7 +498,7 @@ static void lie(int what)
     char path[128];
     struct kv *kv;
     struct kv_txn *t;
-    kv_table msg, due, held, live;
+    kv_table msg, changing, due, held, live;
     struct str key, value, all = STR_NULL;
     struct kv_cursor *c;
     struct buf changed = {0};
@@ -507,20 +507,28 @@ static void lie(int what)
     OK(kv_open(path, &(struct kv_options){.tables_max = 8}, &kv));
     OK(kv_begin(kv, true, &t));
     OK(kv_table_open(t, "msg", false, true, &msg));
+    OK(kv_table_open(t, "state", false, true, &changing));
     OK(kv_table_open(t, "due", false, false, &due));
     OK(kv_table_open(t, "held", false, true, &held));
     OK(kv_table_open(t, "live", false, true, &live));
     seq_key(13, &key);
     MUST(fates[13] == PLAIN && fates[12] == HELD);
     switch (what) {
-    case 0: /* a byte of a row */
-        OK(kv_get(t, msg, key, &value, &found));
+    case 0: /* a byte of a row, */
+    case 8: /* of its other half */
+        OK(kv_get(t, what == 0 ? msg : changing, key, &value, &found));
         buf_add_str(&changed, value);
         changed.ptr[changed.len - 3] ^= 1;
-        OK(kv_put(t, msg, key, buf_str(&changed)));
+        OK(kv_put(t, what == 0 ? msg : changing, key, buf_str(&changed)));
         break;
-    case 1: /* a row is gone */
-        OK(kv_del(t, msg, key, &found));
+    case 1: /* a row is gone, */
+    case 9: /* or half of it */
+        OK(kv_del(t, what == 1 ? msg : changing, key, &found));
+        break;
+    case 10: /* a half has no other */
+        OK(kv_get(t, changing, key, &value, &found));
+        buf_add_str(&changed, value);
+        OK(kv_put(t, changing, str_make("\1\0\0\0\0\0\0\0", 8), buf_str(&changed)));
         break;
     case 2: /* one too many on hold */
         OK(kv_put(t, held, key, STR("")));
@@ -577,7 +585,7 @@ static void the_scrub_finds_each_lie(void **state)
 {
     char path[160];
     (void)state;
-    for (int what = 0; what < 8; what++) {
+    for (int what = 0; what < 11; what++) {
         lie(what);
         in_fiber(heal, NULL);
         snprintf(path, sizeof path, "%s/index/damaged.mdb", world_dir);
