@@ -18,7 +18,7 @@ import pytest
 
 from lib import milter
 from lib.dialogue import Smtp
-from lib.instance import Postfix, Ringpost, postfix_missing
+from lib.instance import BASE_MASTER, Postfix, Ringpost, postfix_missing
 from lib.sink import Sink
 
 pytestmark = pytest.mark.skipif(postfix_missing() is not None, reason=str(postfix_missing()))
@@ -353,6 +353,43 @@ def test_the_queue_directory_both_have(source, running):
             target.stop()
             target.remove()
             shutil.rmtree(folder)
+
+
+def test_a_sender_who_was_not_told_yet_is_told(target):
+    """A notice that Postfix could not post: the failed recipient stands in bounce/, the message waits."""
+    answers = lambda session, argument: "550 5.1.1 no such user" if "<no" in argument else "450 4.2.0 later"
+    with Sink({"rcpt": answers}) as sink:
+        server = Postfix(params={"default_transport": "smtp:[127.0.0.1]:%d" % sink.port},
+                         base_master=BASE_MASTER.replace("0       bounce\n", "0       bounce\n  -o cleanup_service_name=gone\n"))
+        try:
+            server.start()
+            both = server.submit("a@example.com", ["no1@dest.example", "b@dest.example"])
+            only = server.submit("c@example.com", ["no2@dest.example"])
+            limit = time.monotonic() + 20
+            while len(list(server.queue.glob("deferred/*/*"))) < 2:
+                assert time.monotonic() < limit, server.error("not deferred")
+                time.sleep(0.05)
+            server.stop()
+            assert len(list(server.queue.glob("bounce/*"))) == 2
+            assert count(bring(target, server.queue)) == (2, 0, 0, 0, 0)
+        finally:
+            server.kill_all()
+            server.remove()
+    with Sink() as sink:
+        target.params["default_transport"] = "smtp:[127.0.0.1]:%d" % sink.port
+        target.write_config()
+        target.start()
+        target.run("postqueue", "-f", check=True)
+        sink.wait(3)
+        for qid in (both, only):
+            target.wait_log(ledger(target)[qid] + ": removed$")
+        arrived = {re.search("<(.*)>", m.rcpts[0])[1]: m for m in sink.messages}
+        assert sorted(arrived) == ["a@example.com", "b@dest.example", "c@example.com"]
+        for sender, rcpt in (("a@example.com", b"no1"), ("c@example.com", b"no2")):
+            notice = arrived[sender]
+            assert notice.mail.startswith("MAIL FROM:<>")
+            assert re.search(b"(?m)^Final-Recipient: rfc822; ?" + rcpt + b"@dest.example\r$", notice.content)
+            assert b"Diagnostic-Code: smtp; 550 5.1.1 no such user" in notice.content
 
 
 def test_mail_that_nobody_has_picked_up_goes_through_cleanup(target):
