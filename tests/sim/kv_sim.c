@@ -327,6 +327,11 @@ struct err *kv_put_new(struct kv_txn *t, kv_table table, struct str key, struct 
     return *existed_out ? NULL : kv_put(t, table, key, value);
 }
 
+struct err *kv_put_last(struct kv_txn *t, kv_table table, struct str key, struct str value)
+{
+    return kv_put(t, table, key, value);
+}
+
 struct err *kv_del(struct kv_txn *t, kv_table table, struct str key, bool *found_out)
 {
     struct table *from = table_of(t, table);
