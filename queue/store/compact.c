@@ -84,6 +84,29 @@ static void copy_out(struct compaction *c, struct message *m, const struct messa
     buf_fini(&first);
 }
 
+/* The record is not whole. Its content may be: the envelope is known from the index. */
+static struct err *copy_damaged(struct compaction *c, struct message *m, const struct scan_item *item)
+{
+    struct message_body body;
+    uint32_t len = 0;
+    struct err *e = content_check(&m->pub);
+    if (e != NULL && e->kind == ERR_DAMAGED)
+        e = store_quarantine(&m->pub, "content is damaged: checksum");
+    else if (e == NULL && !m->dead && /* it may have been removed while it was read */
+             message_unpack_fixed(item->bytes, &body, &len) &&
+             len <= item->bytes.len - MESSAGE_FIXED) {
+        body.content = str_from(item->bytes, MESSAGE_FIXED + (size_t)len);
+        if (m->pub.place.spilled)
+            body.content = STR("");
+        if (m->pub.place.spilled || content_sum(body.content) == body.content_sum) {
+            copy_out(c, m, &body); /* has the reference now */
+            return NULL;
+        }
+    }
+    qmsg_unref(&m->pub);
+    return e;
+}
+
 static struct err *copy_if_live(struct compaction *c, const struct scan_item *item)
 {
     struct qmsg *pub = NULL;
@@ -97,11 +120,8 @@ static struct err *copy_if_live(struct compaction *c, const struct scan_item *it
         return NULL;
     }
     if (!message_unpack(&item->head, item->bytes, &body) ||
-        (!pub->place.spilled && content_sum(body.content) != body.content_sum)) {
-        e = store_quarantine(pub, "content is damaged: checksum");
-        qmsg_unref(pub);
-        return e;
-    }
+        (!pub->place.spilled && content_sum(body.content) != body.content_sum))
+        return copy_damaged(c, m, item);
     copy_out(c, m, &body); /* has the reference now */
     return c->bytes >= COPIES_SYNC_BYTES ? settle(c) : NULL;
 }
@@ -139,6 +159,8 @@ static struct err *give_up_lost(struct store *s, uint64_t epoch)
                 continue;
             e = store_get(s, rows[i].seq, &m);
             if (e == NULL && m != NULL && m->place.epoch == epoch)
+                e = content_check(m);
+            if (e != NULL && e->kind == ERR_DAMAGED && m != NULL)
                 e = store_quarantine(m, "no whole record in the log");
             qmsg_unref(m);
         }

@@ -159,7 +159,21 @@ struct err *store_quarantine(struct qmsg *m, const char *why)
     return e != NULL ? err_in(e, "%s: %s, and it could not be set aside", m->id, why) : NULL;
 }
 
-struct err *content_check(struct qmsg *m)
+/* The log is written past the page cache. Somebody who reads the files meanwhile, a backup say, may leave
+ * old blocks there. */
+static void forget_cached(struct qmsg *m)
+{
+    struct store *s = message_of(m)->store;
+    char name[SEGMENT_NAME_MAX];
+    int fd = -1;
+    segment_name(m->place.epoch, name);
+    if (io_openat(s->log_dir_fd, name, O_RDONLY, 0, &fd) == NULL) {
+        (void)posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED);
+        (void)io_close(fd);
+    }
+}
+
+static struct err *read_through(struct qmsg *m)
 {
     struct content_reader *r = NULL;
     struct str piece;
@@ -171,4 +185,13 @@ struct err *content_check(struct qmsg *m)
     while (e == NULL && piece.len != 0);
     content_close(r);
     return e;
+}
+
+struct err *content_check(struct qmsg *m)
+{
+    struct err *e = read_through(m);
+    if (e == NULL || e->kind != ERR_DAMAGED)
+        return e;
+    forget_cached(m);
+    return read_through(m);
 }

@@ -13,7 +13,7 @@
 #include "io/base/mem.h"
 #include "io/ring/ring.h"
 
-enum { ROWS_AT_ONCE = 256, LOOKS = 3, LOOK_AGAIN_US = 20000 };
+enum { ROWS_AT_ONCE = 256, LOOKS = 3, LOOK_AGAIN_US = 20000, ROUND_US = 2000000 };
 
 /* --- the two ends of the pipe */
 
@@ -352,25 +352,29 @@ static const char *content_bad(const struct checking *c, const char *name,
     return sum != body->content_sum ? "the content of a message is damaged" : NULL;
 }
 
-static void check_content(struct checking *c, struct index *x, uint64_t seq, uint64_t log)
+/* A server may have removed the message meanwhile: its file goes first, and the row with the next round. */
+static bool has_row(const struct checking *c, struct index *x, uint64_t seq)
+{
+    struct index_row row;
+    bool found = false;
+    return !c->v->running || (x != NULL && index_get(x, seq, NULL, &row, &found) == NULL && found);
+}
+
+/* False: it is bad, but that may pass: look again. */
+static bool check_content(struct checking *c, struct index *x, uint64_t seq, uint64_t log, bool last)
 {
     struct record_head head;
     struct message_body body;
     struct buf first = {0};
     char name[24], where[64], id[QUEUE_ID_MAX] = "";
-    struct index_row row;
-    bool found = true;
     (void)snprintf(name, sizeof name, "%016" PRIx64, seq);
     (void)snprintf(where, sizeof where, "content/%s", name);
-    c->v->large++;
     const char *bad = verify_peek(c, log & SEEN_POS, seq, &head, &body, &first)
                           ? content_bad(c, name, &body)
                           : NULL; /* the segment has gone on */
-    /* A server may have removed the message meanwhile; one that has no row yet is as good. */
-    if (bad != NULL && c->v->running &&
-        (x == NULL || index_get(x, seq, NULL, &row, &found) != NULL || !found))
+    if (bad != NULL && !has_row(c, x, seq))
         bad = NULL;
-    if (bad != NULL) {
+    if (bad != NULL && last) {
         struct arena *a = arena_new(0, 0);
         struct envelope *env;
         if (envelope_unpack(body.envelope, a, &env) == NULL)
@@ -379,6 +383,25 @@ static void check_content(struct checking *c, struct index *x, uint64_t seq, uin
         arena_free(a);
     }
     buf_fini(&first);
+    return bad == NULL || last;
+}
+
+/* Those that looked bad while a server was at work, after it had time for some rounds. */
+static void check_again(struct checking *c, struct index *x, struct buf *doubts)
+{
+    for (int look = 1; look <= LOOKS && doubts->len > 0; look++) {
+        struct buf left = {0};
+        (void)usleep(ROUND_US);
+        for (size_t at = 0; at < doubts->len; at += sizeof(uint64_t)) {
+            uint64_t seq;
+            memcpy(&seq, doubts->ptr + at, sizeof seq);
+            if (!check_content(c, x, seq, seen(c, seq), look == LOOKS))
+                buf_add(&left, &seq, sizeof seq);
+        }
+        buf_fini(doubts);
+        *doubts = left;
+    }
+    buf_fini(doubts);
 }
 
 static void find_strays(struct checking *c)
@@ -404,12 +427,17 @@ static void check_contents(struct checking *c, struct index *x)
     size_t at = 0;
     uint64_t seq;
     void *value;
+    struct buf doubts = {0};
     while (umap_next(&c->seqs, &at, &seq, &value)) {
         uint64_t log = (uint64_t)(uintptr_t)value;
         c->v->messages += !(log & SEEN_REMOVED);
-        if ((log & SEEN_SPILLED) && !(log & SEEN_REMOVED))
-            check_content(c, x, seq, log);
+        if (!(log & SEEN_SPILLED) || (log & SEEN_REMOVED))
+            continue;
+        c->v->large++;
+        if (!check_content(c, x, seq, log, !c->v->running))
+            buf_add(&doubts, &seq, sizeof seq);
     }
+    check_again(c, x, &doubts);
     if (!c->v->running)
         find_strays(c);
 }

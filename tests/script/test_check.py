@@ -1,12 +1,15 @@
 """postsuper -s: silent when nothing is wrong; else it says what is, and puts it right when the server is down."""
 
 import random
+import threading
+import time
 
 import pytest
 
+from lib.dialogue import Smtp
 from lib.instance import Ringpost
 from lib.rot import Hit, World, damage_index
-from lib.sink import Sink
+from lib.sink import Across, Sink
 
 
 @pytest.fixture
@@ -93,6 +96,43 @@ def test_a_damaged_index_is_removed(world, how):
     assert status == 0 and "warning: index: " in text and "the index was removed" in text, text
     assert not (world.server.queue / "index/data.mdb").exists()
     silent_and_delivered(world, Hit(set(), set(), set()))
+
+
+def test_a_busy_server_has_nothing_to_tell_of(world):
+    """Mail comes and goes, some of it stays; segments are freed, compacted and used again under the check."""
+    later = Across(["450 4.2.0 later", "250 2.1.5 Ok", "250 2.1.5 Ok", "250 2.1.5 Ok"] * 100000)
+    with Sink({"rcpt": later}, keep_content="ids") as sink:
+        world.server.params.update({"relayhost": "[127.0.0.1]:%d" % sink.port, "minimal_backoff_time": "1s",
+                                    "maximal_backoff_time": "1s", "queue_run_delay": "1s"})
+        world.server.write_config()
+        world.server.run("postfix", "reload", check=True)
+        stop = threading.Event()
+
+        def client(n):
+            body = b"X-Id: %d\r\n\r\n" % n + b"x" * 900 + b"\r\n" + b"y" * 900 + b"\r\n"
+            with Smtp(world.server.port, timeout=30) as peer:
+                peer.expect(220)
+                peer.command("EHLO load.example", 250)
+                while not stop.is_set():
+                    peer.command("MAIL FROM:<>", 250)
+                    peer.command("RCPT TO:<r%d@dest.example>" % n, 250)
+                    peer.command("DATA", 354)
+                    peer.data(body * world.chance.choice((1, 8, 15)))
+
+        clients = [threading.Thread(target=client, args=(n,)) for n in range(4)]
+        for one in clients:
+            one.start()
+        try:
+            until = time.monotonic() + 6
+            while time.monotonic() < until:
+                got = check(world)
+                assert got == (0, ""), got[1]
+        finally:
+            stop.set()
+            for one in clients:
+                one.join()
+        assert len(sink.messages) > 100
+    world.server.stop()
 
 
 def test_a_running_server_is_only_looked_at(world):

@@ -166,12 +166,12 @@ static void bad_records(void *arg)
 {
     struct store_options o = world_options();
     struct store *s = NULL;
-    struct qmsg *m[3];
+    struct qmsg *m[4];
     char path[160], name[SEGMENT_NAME_MAX];
     (void)arg;
     o.index_delay_ms = 10;
     OK(store_open(&o, &s));
-    for (uint64_t i = 0; i < 3; i++) {
+    for (uint64_t i = 0; i < 4; i++) {
         m[i] = commit(s, i, 5000);
         qmsg_drop_content(m[i]);
     }
@@ -180,6 +180,10 @@ static void bad_records(void *arg)
     snprintf(path, sizeof path, "%s/log/%s", world_dir, name);
     int fd = open(path, O_WRONLY);
     MUST(pwrite(fd, "X", 1, bad.at + 2000) == 1 && pwrite(fd, "X", 1, headless.at + 1) == 1);
+    /* Of the envelope the index has a copy. */
+    struct qmsg_place first = m[3]->place;
+    uint64_t rescued = m[3]->seq;
+    MUST(pwrite(fd, "X", 1, first.at + RECORD_HEAD + MESSAGE_FIXED + 20) == 1);
     close(fd);
     struct content_reader *r = NULL;
     struct str piece;
@@ -190,18 +194,22 @@ static void bad_records(void *arg)
     content_close(r);
     e = content_open(m[2], &r);
     MUST(e != NULL && e->kind == ERR_DAMAGED);
-    for (int i = 0; i < 3; i++)
+    for (int i = 0; i < 4; i++)
         qmsg_unref(m[i]);
-    /* Compaction meets them, sets them aside, and is not held up. */
+    /* Compaction meets them, sets aside what is lost, saves what is not, and is not held up. */
     churn(s, 200);
     for (int i = 0; i < 200 && store_counts(s).corrupt < 2; i++)
         fiber_sleep_until(clock_in_ms(10));
-    MUST(store_counts(s).corrupt == 2 && store_counts(s).messages == 1);
+    MUST(store_counts(s).corrupt == 2 && store_counts(s).messages == 2);
     churn(s, 200);
     for (int i = 0; i < 200 && store_counts(s).segments > 7; i++)
         fiber_sleep_until(clock_in_ms(10));
     MUST(store_counts(s).segments <= 7);
     MUST(count_files("corrupt", "") == 2);
+    OK(store_get(s, rescued, &m[3]));
+    MUST(m[3] != NULL && m[3]->place.epoch != first.epoch);
+    check_content(m[3]);
+    qmsg_unref(m[3]);
     OK(store_close(s));
 }
 
