@@ -4,9 +4,11 @@
 #include "core/mail/date.h"
 #include "core/server/control_private.h"
 #include "core/smtpd/smtpd.h"
+#include "io/base/check.h"
 #include "io/base/clock.h"
 #include "io/base/log.h"
 #include "io/base/mem.h"
+#include "io/fiber/wait.h"
 #include "io/net/stream.h"
 #include "io/ring/ring.h"
 
@@ -267,6 +269,16 @@ static struct err *requeue_one(struct queue *queue, const struct service *svc, s
     return e;
 }
 
+/* So many at a time: their commits share writes. */
+enum { REQUEUE_AT_ONCE = 64 };
+
+struct requeue_job {
+    struct requeue *requeue;
+    char id[QUEUE_ID_MAX];
+    bool done, failed;
+    struct err why;
+};
+
 struct requeue {
     struct queue *queue;
     const struct service *service;
@@ -275,23 +287,56 @@ struct requeue {
     void *ctx;
     uint64_t count;
     bool failed;
-    struct err why;
+    struct err why; /* of the first that failed */
+    size_t job_count;
+    struct requeue_job *jobs;
 };
+
+static void requeue_main(void *arg)
+{
+    struct requeue_job *j = arg;
+    const struct requeue *r = j->requeue;
+    struct err *e = requeue_one(r->queue, r->service, str_of(j->id), r->only, &j->done);
+    j->failed = e != NULL;
+    if (e)
+        j->why = *e;
+}
+
+static void requeue_batch(struct requeue *r)
+{
+    struct group g;
+    group_init(&g);
+    for (size_t i = 0; i < r->job_count; i++)
+        if (!group_spawn(&g, "requeue", requeue_main, &r->jobs[i]))
+            requeue_main(&r->jobs[i]);
+    fiber_shield_begin();
+    struct err *e = group_join(&g, DEADLINE_NEVER);
+    fiber_shield_end();
+    CHECK(!e);
+    for (size_t i = 0; i < r->job_count; i++) {
+        const struct requeue_job *j = &r->jobs[i];
+        if (j->done) {
+            r->each(r->ctx, j->id);
+            r->count++;
+        }
+        if (j->failed && !r->failed) {
+            r->failed = true;
+            r->why = j->why;
+        }
+    }
+    r->job_count = 0;
+}
 
 static void requeue_found(void *ctx, const char *id)
 {
     struct requeue *r = ctx;
-    bool done = false;
     if (r->failed)
         return;
-    struct err *e = requeue_one(r->queue, r->service, str_of(id), r->only, &done);
-    if (e) {
-        r->failed = true;
-        r->why = *e;
-    } else if (done) {
-        r->each(r->ctx, id);
-        r->count++;
-    }
+    struct requeue_job *j = &r->jobs[r->job_count++];
+    *j = (struct requeue_job){.requeue = r};
+    str_copy(j->id, sizeof(j->id), str_of(id));
+    if (r->job_count == REQUEUE_AT_ONCE)
+        requeue_batch(r);
 }
 
 /* What comes back under a new id is not found again. */
@@ -303,9 +348,16 @@ struct err *control_requeue(struct queue *queue, const struct queue_select *what
                         .service = control_service(s, "cleanup"),
                         .only = what->queue,
                         .each = each,
-                        .ctx = ctx};
+                        .ctx = ctx,
+                        .jobs = mem_zalloc(REQUEUE_AT_ONCE * sizeof(struct requeue_job))};
     struct err *e = queue_do(queue, QUEUE_ACT_FIND, what, requeue_found, &r, NULL);
+    struct err found = e ? *e : (struct err){0};
+    bool broke = e != NULL;
+    if (!r.failed)
+        requeue_batch(&r);
     *count_out = r.count;
+    mem_free(r.jobs);
     snapshot_unref(s);
-    return r.failed ? err_new(r.why.kind, r.why.code, "%s", r.why.text) : e;
+    const struct err *why = r.failed ? &r.why : broke ? &found : NULL;
+    return why ? err_new(why->kind, why->code, "%s", why->text) : NULL;
 }
