@@ -174,6 +174,7 @@ static struct dest *dest_of(const struct active *a, struct rcpt *r, struct buf *
 
 /* The recipients of one message for one dest, while they are gathered. */
 struct bin {
+    struct bin *next; /* in the order in which they were met */
     struct dest *dest; /* pinned */
     uint32_t count, cap;
     uint32_t *rcpts;
@@ -198,16 +199,23 @@ static void bin_add(struct bin *bin, uint32_t index)
     bin->rcpts[bin->count++] = index;
 }
 
-static struct bin *bin_of(struct umap *bins, struct dest *d)
+struct bins {
+    struct umap by_dest;
+    struct bin *first, **end;
+};
+
+static struct bin *bin_of(struct bins *bins, struct dest *d)
 {
     uint64_t key = (uintptr_t)d;
-    struct bin *bin = umap_get(bins, key);
+    struct bin *bin = umap_get(&bins->by_dest, key);
     if (bin)
         return bin;
     bin = MEM_NEW(struct bin);
     bin->dest = d;
     d->pins++;
-    umap_put(bins, key, bin);
+    *bins->end = bin;
+    bins->end = &bin->next;
+    umap_put(&bins->by_dest, key, bin);
     return bin;
 }
 
@@ -235,17 +243,15 @@ static int by_address(const void *left, const void *right, void *ctx)
 static void file_many(struct active *a)
 {
     struct envelope *env = a->m->env;
-    struct umap bins = {0};
+    struct bins bins = {.end = &bins.first};
+    struct bin *bin;
     struct buf scratch = {0};
     for (uint32_t i = 0; i < env->rcpt_count; i++)
         if (wants_delivery(&env->rcpts[i]))
             bin_add(bin_of(&bins, dest_of(a, &env->rcpts[i], &scratch)), i);
-    size_t at = 0;
-    uint64_t key;
-    void *value;
-    while (umap_next(&bins, &at, &key, &value)) {
-        struct bin *bin = value;
+    while ((bin = bins.first) != NULL) {
         struct dest *d = bin->dest;
+        bins.first = bin->next;
         qsort_r(bin->rcpts, bin->count, sizeof(bin->rcpts[0]), by_address, env->rcpts);
         dest_add(d, entry_new(a, bin->rcpts, bin->count));
         d->pins--;
@@ -253,7 +259,7 @@ static void file_many(struct active *a)
         mem_free(bin->rcpts);
         mem_free(bin);
     }
-    umap_fini(&bins);
+    umap_fini(&bins.by_dest);
     buf_fini(&scratch);
 }
 
