@@ -481,6 +481,7 @@ struct disk *disk_crash(const struct disk *from)
             continue;
         image_free(&d->inodes[i].live);
         d->inodes[i].live = image_copy(&d->inodes[i].durable);
+        d->inodes[i].broken = false;
     }
     return d;
 }

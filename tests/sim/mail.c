@@ -156,7 +156,7 @@ struct mail {
     bool after_cut;
     unsigned producing;
     struct event produced;
-    struct sem acting;
+    const enum queue_act *acting; /* on whatever there is: what comes now may be met */
 };
 
 static void rest(int64_t most_ms)
@@ -200,6 +200,16 @@ static uint64_t letter_new(struct mail *w, bool bounce)
     return n;
 }
 
+static void open_up(struct letter *l, enum queue_act what)
+{
+    if (what == QUEUE_ACT_REMOVE)
+        l->removed = OPEN;
+    else if (what == QUEUE_ACT_EXPIRE)
+        l->expired = OPEN;
+    else
+        l->held = OPEN;
+}
+
 static struct err *send(struct mail *w, uint64_t n, bool hold)
 {
     struct letter *l = &w->m->letters[n];
@@ -210,6 +220,8 @@ static struct err *send(struct mail *w, uint64_t n, bool hold)
         env->flags |= ENV_HOLD;
         l->held = YES;
     }
+    if (w->acting != NULL)
+        open_up(l, *w->acting);
     struct err *e = queue_begin(w->q, &d);
     if (e == NULL) {
         l->seq = d->seq;
@@ -378,6 +390,7 @@ static void open_queue(struct mail *w, struct err **e_out)
                               .memory_limit_bytes = run.seed % 5 == 0 ? 1 : 0,
                               .sched = &so};
     struct worker *self = worker_self();
+    disk_new_process();
     *e_out = queue_open(&o, &own, &self, 1, &w->q);
 }
 
@@ -422,19 +435,11 @@ static void touched(void *ctx, const char *id)
 {
     struct act *a = ctx;
     for (uint64_t n = 0; n < a->mail->m->count; n++) {
-        if (strcmp(a->mail->m->letters[n].id, id) == 0)
-            a->told[n] = true;
+        if (strcmp(a->mail->m->letters[n].id, id) != 0)
+            continue;
+        a->told[n] = true;
+        log_info("sim", "letter %llu is touched", (unsigned long long)n);
     }
-}
-
-static void open_up(struct letter *l, enum queue_act what)
-{
-    if (what == QUEUE_ACT_REMOVE)
-        l->removed = OPEN;
-    else if (what == QUEUE_ACT_EXPIRE)
-        l->expired = OPEN;
-    else
-        l->held = OPEN;
 }
 
 /* Of one that was told of it is known what it is now; of another, when all went well, that nothing
@@ -470,11 +475,16 @@ static void act(struct mail *w, enum queue_act what, uint64_t to, enum queue_nam
         if (to == LETTERS || to == n)
             open_up(&w->m->letters[n], what);
     }
+    log_info("sim", "act %d on %s", (int)what, to < LETTERS ? id : "all");
+    w->acting = to == LETTERS ? &what : NULL;
     struct err *e = queue_do(w->q, what, &select, touched, a, &count);
+    w->acting = NULL;
     if (e != NULL && run.fault == 0)
         mail_fail("an act fails: %s", e->text);
+    log_info("sim", "act %d on %s: %llu touched%s%s", (int)what, to < LETTERS ? id : "all",
+             (unsigned long long)count, e != NULL ? ": " : "", e != NULL ? e->text : "");
     for (uint64_t n = 0; n < w->m->count; n++) {
-        /* One that came meanwhile may have been touched. */
+        /* Of one that came meanwhile and was not touched it stays open. */
         if (n < known ? to == LETTERS || to == n : a->told[n])
             close_up(&w->m->letters[n], &before[n], a->told[n], e == NULL, what);
     }
@@ -547,18 +557,19 @@ static void workload(struct mail *w)
 
 /* --- after the cut */
 
-static void check_store(const struct mail_model *m)
+static void check_store(const struct mail_model *m, bool torn_before)
 {
     struct store *s = NULL;
     struct store_options o = {.directory = QUEUE_DIR,
                               .segment_bytes = SEGMENT,
                               .inline_limit_bytes = INLINE_MAX,
                               .replay_at_once_bytes = run.seed % 3 == 0 ? 1 : 0};
+    disk_new_process();
     sim_deadline(WORLD_S);
     struct err *e = store_open(&o, &s);
     if (e != NULL)
         mail_fail("start after the cut: %s", e->text);
-    mail_check(m, s);
+    mail_check(m, s, torn_before || run.fault != 0);
     e = store_close(s);
     if (e != NULL)
         mail_fail("stop after the cut: %s", e->text);
@@ -604,7 +615,7 @@ static void run_calm(struct mail_model *m)
     sync_all(&w);
     (void)close_queue(&w);
     run.phase = "start after running on";
-    check_store(m);
+    check_store(m, false);
 }
 
 static void recover_twice(const struct mail_model *m)
@@ -613,7 +624,7 @@ static void recover_twice(const struct mail_model *m)
     model_now = malloc(sizeof *model_now);
     memcpy(model_now, m, sizeof *m);
     collecting = true;
-    check_store(m);
+    check_store(m, false);
     collecting = false;
     free(model_now);
     if (point_count > before) {
@@ -621,7 +632,8 @@ static void recover_twice(const struct mail_model *m)
         struct disk *again = disk_crash(points[at].disk), *first = disk_current();
         run.phase = "second recovery";
         disk_use(again);
-        check_store(m);
+        /* What the first cut has torn, and the first recovery has told of, may be met again. */
+        check_store(m, true);
         disk_use(first);
         disk_free(again);
     }
@@ -647,7 +659,7 @@ static void cut_at(size_t i)
 {
     run.point = (long)i;
     run.phase = "recovery";
-    sim_seed(run.seed * 1000003 + i);
+    sim_world_begin(run.seed * 1000003 + i);
     struct disk *d = disk_crash(points[i].disk);
     uint64_t dice = sim_below(20);
     done.points++;
@@ -662,7 +674,7 @@ static void cut_at(size_t i)
         struct disk *copy = disk_copy(d);
         memcpy(m, points[i].model, sizeof *m);
         disk_use(copy);
-        check_store(m);
+        check_store(m, false);
         disk_use(d);
         disk_free(copy);
         run_calm(m);
@@ -670,7 +682,7 @@ static void cut_at(size_t i)
     } else if (dice < 5) {
         recover_twice(points[i].model);
     } else {
-        check_store(points[i].model);
+        check_store(points[i].model, false);
     }
     if (run.complaint[0] != '\0')
         mail_fail("the index does not fit: %s", run.complaint);

@@ -168,7 +168,8 @@ static void check_content(const struct mail_model *m, struct store *s, const str
             buf_add_str(&got, piece);
     }
     if (e != NULL)
-        mail_fail("letter %llu cannot be read: %s", (unsigned long long)n, e->text);
+        mail_fail("letter %llu cannot be read: %s (segment %llx at %u)", (unsigned long long)n, e->text,
+                  q != NULL ? (unsigned long long)q->place.epoch : 0, q != NULL ? q->place.at : 0);
     content_close(r);
     qmsg_unref(q);
     letter_content(&m->letters[n], n, &want);
@@ -195,7 +196,7 @@ static void check_due(struct store *s, const uint64_t *seqs, size_t count)
     }
 }
 
-void mail_check(const struct mail_model *m, struct store *s)
+void mail_check(const struct mail_model *m, struct store *s, bool torn_is_fine)
 {
     bool seen[LETTERS] = {false};
     uint64_t after = 0, due[LETTERS];
@@ -223,7 +224,7 @@ void mail_check(const struct mail_model *m, struct store *s)
             mail_fail("letter %llu (%s) was acknowledged, and is LOST", (unsigned long long)i, l->id);
     }
     check_due(s, due, due_count);
-    if (store_counts(s).corrupt != 0)
+    if (store_counts(s).corrupt != 0 && !torn_is_fine)
         mail_fail("%llu places were set aside as corrupt on a disk that was not damaged",
                   (unsigned long long)store_counts(s).corrupt);
 }
