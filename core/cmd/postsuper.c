@@ -12,10 +12,11 @@
 #include "core/cmd/tell.h"
 #include "io/base/mem.h"
 
+/* Postfix's words; what goes beyond them is told by --help. */
 static const char usage[] =
     "[-c config_dir] [-d queue_id (delete)] [-e queue_id (expire)] [-f queue_id (expire and/or un-hold)] "
-    "[-h queue_id (hold)] [-H queue_id (un-hold)] [--import directory] [-p (purge temporary files)] [-r queue_id (requeue)] "
-    "[--sender address] [--domain domain] [--destination nexthop] [-s (structure fix)] [-S (redundant structure fix)][-v (verbose)] [queue...]";
+    "[-h queue_id (hold)] [-H queue_id (un-hold)] [-p (purge temporary files)] [-r queue_id (requeue)] "
+    "[-s (structure fix)] [-S (redundant structure fix)][-v (verbose)] [queue...]";
 
 static const char help[] =
     "usage: postsuper [-c config_dir] [-d id] [-h id] [-H id] [-r id] [-e id] [-f id]\n"
