@@ -5,7 +5,7 @@
  *   <origin> SP <our queue id>       this message is here now
  *   end                              it ended in an orderly way: nothing of it is half-done
  *
- * A line counts when its LF is there. One import at a time (flock). In a fiber; all yield. */
+ * A line counts when its LF is there. One import at a time (flock, waited for a little). Yields in a fiber. */
 #ifndef CORE_IMPORT_LEDGER_H
 #define CORE_IMPORT_LEDGER_H
 
