@@ -23,12 +23,14 @@
 #define MAP_BYTES ((size_t)64 << 30)
 #endif
 
-enum { READERS_DEFAULT = 512, KEY_MAX = 511 };
+enum { READERS_DEFAULT = 512, KEY_MAX = 511, PAGE = 4096, AHEAD = 1 << 20 };
 
 struct kv {
     MDB_env *env;
     MDB_dbi unnamed;
     bool read_only;
+    bool often_written;
+    uint64_t looked_to; /* of the file: its pages up to here are in the page cache one by one, or were */
     char *path;
     void *map; /* NULL = not looked for */
     /* One finished read transaction, kept for the next reader: renewing is several times cheaper
@@ -123,9 +125,46 @@ static unsigned env_flags(const struct kv_options *o)
 static void reserve(struct kv *kv, size_t bytes)
 {
     int fd;
+    if (mdb_env_get_fd(kv->env, &fd) == 0)
+        (void)fallocate(fd, FALLOC_FL_KEEP_SIZE, (off_t)kv_bytes(kv), (off_t)bytes);
+}
+
+/* LMDB writes neighbouring pages at once, and what is written at once where the file had no end yet
+ * becomes one folio of the page cache, of up to 2 MiB. From then on a change of one of its pages is
+ * counted as a write of all of it, and by some file systems is one. Pages that are there already stay
+ * what they are, so they are looked at first, one by one, where the file is about to grow. */
+static void look_ahead(struct kv *kv)
+{
+    int fd;
     struct stat st;
-    if (mdb_env_get_fd(kv->env, &fd) == 0 && fstat(fd, &st) == 0)
-        (void)fallocate(fd, FALLOC_FL_KEEP_SIZE, st.st_size, (off_t)bytes);
+    uint64_t end = kv_bytes(kv) + AHEAD, from = kv->looked_to;
+    if (end < from + AHEAD / 2 || mdb_env_get_fd(kv->env, &fd) != 0 || fstat(fd, &st) != 0 ||
+        (uint64_t)st.st_size < end - AHEAD)
+        return;
+    kv->looked_to = end;
+    if (from < end - AHEAD)
+        from = end - AHEAD;
+    if ((uint64_t)st.st_size < end && ftruncate(fd, (off_t)end) != 0)
+        return;
+    volatile const char *map = mmap(NULL, end - from, PROT_READ, MAP_SHARED, fd, (off_t)from);
+    if (map == MAP_FAILED)
+        return;
+    (void)madvise((void *)(uintptr_t)map, end - from, MADV_RANDOM);
+    for (uint64_t at = 0; at < end - from; at += PAGE)
+        (void)map[at];
+    (void)munmap((void *)(uintptr_t)map, end - from);
+}
+
+/* No longer than what is in it. */
+static void look_back(struct kv *kv)
+{
+    int fd;
+    struct stat st;
+    if (kv->looked_to == 0 || mdb_env_get_fd(kv->env, &fd) != 0 || fstat(fd, &st) != 0)
+        return;
+    uint64_t end = kv_bytes(kv);
+    if ((uint64_t)st.st_size > end && (uint64_t)st.st_size - end <= AHEAD && ftruncate(fd, (off_t)end) != 0)
+        return; /* then it stays as long as it is */
 }
 
 /* A page that the file says it has and that lies behind its end is a fault of the memory map, which
@@ -190,6 +229,7 @@ struct err *kv_open(const char *path, const struct kv_options *options, struct k
     struct kv *kv = MEM_NEW(struct kv);
     kv->path = mem_strdup(path);
     kv->read_only = options->read_only;
+    kv->often_written = options->often_written;
     int rc = env_open(kv, path, options);
     if (rc == 0) {
         int dead;
@@ -214,8 +254,10 @@ void kv_close(struct kv *kv)
         mdb_txn_abort(spare->txn);
         mem_free(spare);
     }
-    if (kv->env)
+    if (kv->env) {
+        look_back(kv);
         mdb_env_close(kv->env);
+    }
     mem_free(kv->path);
     mem_free(kv);
 }
@@ -326,6 +368,8 @@ static int begin_read(struct kv *kv, struct kv_txn **out)
 static int begin_write(struct kv *kv, struct kv_txn **out)
 {
     MDB_txn *txn;
+    if (kv->often_written)
+        look_ahead(kv);
     int rc = mdb_txn_begin(kv->env, NULL, 0, &txn);
     if (rc != 0)
         return rc;

@@ -17,6 +17,7 @@ struct kv_options {
     bool no_sync;        /* only for files that are built aside and synced once */
     size_t map_bytes;    /* address space; 0 = 64 GiB (4 GiB under sanitizers) */
     size_t spare_bytes;  /* disk space to have beyond the file's end, so that a full disk does not stop the next commits */
+    bool often_written;  /* many small transactions for years: the page cache is to hold its pages one by one */
     unsigned tables_max; /* 0 = 1 unnamed table only */
     unsigned readers_max;
     mode_t mode;

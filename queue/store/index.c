@@ -132,8 +132,9 @@ static struct err *open_index(struct store *s, const char *path, const struct kv
 struct err *index_open(struct store *s, const char *path, struct index **out)
 {
     /* A start on a full disk must be able to write down what it found. */
-    return open_index(s, path, &(struct kv_options){.tables_max = TABLES, .spare_bytes = SPARE_BYTES},
-                      out);
+    const struct kv_options options = {
+        .tables_max = TABLES, .spare_bytes = SPARE_BYTES, .often_written = true};
+    return open_index(s, path, &options, out);
 }
 
 struct err *index_open_read(struct store *s, const char *path, struct index **out)

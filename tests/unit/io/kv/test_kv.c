@@ -137,6 +137,47 @@ static void rising_keys_fill_pages_and_others_find_their_place(void **state)
     kv_close(kv);
 }
 
+static off_t length_of(const char *name)
+{
+    char path[128];
+    struct stat st;
+    snprintf(path, sizeof(path), "%s/%s", folder, name);
+    assert_int_equal(stat(path, &st), 0);
+    return st.st_size;
+}
+
+static void a_file_that_is_often_written_is_longer_while_it_is_open(void **state)
+{
+    (void)state;
+    char bytes[300] = {0};
+    uint64_t n = 0;
+    for (int round = 0; round < 3; round++) {
+        struct kv *kv = open_env("env", (struct kv_options){.tables_max = 4, .often_written = true});
+        for (int i = 0; i < 10; i++) {
+            struct kv_txn *t = begin(kv, true);
+            kv_table rows = table(t, "rows", true);
+            for (int k = 0; k < 500; k++) {
+                n++;
+                assert_null(kv_put(t, rows, str_make((const char *)&n, sizeof n), str_make(bytes, 300)));
+            }
+            assert_null(kv_commit(t));
+        }
+        assert_true(length_of("env/data.mdb") > (off_t)kv_bytes(kv));
+        off_t used = (off_t)kv_bytes(kv);
+        kv_close(kv);
+        assert_int_equal(length_of("env/data.mdb"), used);
+    }
+    struct kv *kv = open_env("env", (struct kv_options){.tables_max = 4, .read_only = true});
+    struct kv_txn *t = begin(kv, false);
+    kv_table rows = 0;
+    uint64_t count = 0;
+    assert_null(kv_table_open(t, "rows", false, true, &rows));
+    assert_null(kv_count(t, rows, &count));
+    assert_int_equal(count, n);
+    kv_abort(t);
+    kv_close(kv);
+}
+
 static void an_aborted_write_leaves_nothing(void **state)
 {
     (void)state;
@@ -388,6 +429,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_is_put_is_found_and_the_rest_is_not),
         cmocka_unit_test(rising_keys_fill_pages_and_others_find_their_place),
+        cmocka_unit_test(a_file_that_is_often_written_is_longer_while_it_is_open),
         cmocka_unit_test(an_aborted_write_leaves_nothing),
         cmocka_unit_test(tables_opened_by_a_reader_stay_open),
         cmocka_unit_test(integer_keys_walk_in_number_order),
