@@ -106,6 +106,7 @@ struct store {
         uint64_t sweep_below; /* for what has no row there goes */
         bool damaged;       /* the index as it is: it is to be set aside */
         char why[160];
+        unsigned unreadable; /* attempts in a row that ended at a place that cannot be read */
         int64_t renewed_ns;
         int64_t began_ns, told_ns;
         uint64_t bytes, done; /* of the log */

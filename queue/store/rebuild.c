@@ -7,6 +7,7 @@
  * index aside, rebuild, look through what was found at start (scrub.c). */
 #include "io/base/check.h"
 #include "io/base/log.h"
+#include "io/file/file.h"
 #include "io/ring/ring.h"
 #include "queue/store/recover.h"
 
@@ -14,7 +15,7 @@
 
 #define TRIAL "index.trial" /* in log/ */
 
-enum { TELL_EVERY_S = 10, AGAIN_S = 10, RENEW_EVERY_S = 600 };
+enum { TELL_EVERY_S = 10, AGAIN_S = 10, RENEW_EVERY_S = 600, UNREADABLE_TRIES = 6 };
 
 /* --- setting the index aside */
 
@@ -109,6 +110,10 @@ struct err *index_renew(struct store *s, const char *why)
     struct err *e = move_aside(data.ptr, aside.ptr, lock.ptr, &moved);
     if (e == NULL)
         e = index_open(s, path.ptr, &fresh);
+    /* If the old one came back after a crash, it could cover more than there was, in segments that have
+     * been given its epochs since. */
+    if (e == NULL && moved)
+        e = file_sync_dir(path.ptr);
     if (e == NULL) {
         log_warning("queue", "%s: %s: it is built again from the log%s", path.ptr, why,
                     moved ? "; what it was is kept in damaged.mdb" : "");
@@ -120,6 +125,7 @@ struct err *index_renew(struct store *s, const char *why)
         accounts_clear(s);
         index_trial_end(s);
     } else if (moved) {
+        index_close(fresh);
         struct err *back = io_renameat(AT_FDCWD, aside.ptr, AT_FDCWD, data.ptr);
         if (back != NULL)
             log_warning("queue", "%s", back->text);
@@ -273,6 +279,8 @@ static struct err *rebuild(struct store *s)
     recovery_init(&r, s);
     r.behind = true;
     r.rows_max = s->replay_rows;
+    /* What cannot be read now may be readable in a minute; but not for ever does all the rest wait. */
+    r.around = s->rebuild.unreadable >= UNREADABLE_TRIES;
     r.from = s->covered;
     r.end = s->rebuild.end;
     r.last = s->rebuild.last;
@@ -283,6 +291,7 @@ static struct err *rebuild(struct store *s)
              (unsigned long long)(s->rebuild.bytes >> 20));
     struct err *e = replay(&r);
     recovery_fini(&r);
+    s->rebuild.unreadable = e != NULL && e->code == EIO ? s->rebuild.unreadable + 1 : 0;
     if (e != NULL)
         return e->kind == ERR_CANCELED ? NULL : e;
     return rebuild_end(s);

@@ -23,6 +23,7 @@ struct recovery {
     uint64_t last;         /* the last epoch with data: the end of it may be torn */
     size_t rows_max;       /* written at once */
     struct buf empty;      /* u64 each: epochs after `last` in which nothing was found */
+    bool around;           /* what cannot be read is left out */
     bool behind;           /* of a running queue: yields, and stops when the store does */
     uint64_t batch;        /* position of the batch being applied: what is before it is in rows */
     uint64_t batches_seen; /* in this segment */
@@ -35,6 +36,10 @@ struct err *survey(struct recovery *r) MUST_USE;
 /* sweep.c: numbers of drafts that were never committed: their files are not to be written over, nor
  * taken for a new draft's when they are swept out. */
 void number_above_content(struct recovery *r);
+
+/* The same as segment_read; blocks that cannot be read are zeros, unless they are many (ERR_IO). */
+struct err *segment_read_around(struct store *s, const char *name, uint64_t from,
+                                struct buf *out) MUST_USE;
 
 void recovery_init(struct recovery *r, struct store *s);
 void recovery_fini(struct recovery *r);

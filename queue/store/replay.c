@@ -356,7 +356,8 @@ static struct err *replay_segment(struct recovery *r, const struct segment *g, u
     struct store *s = r->store;
     struct segment_scan scan;
     struct buf bytes = {0};
-    struct err *e = segment_read(s, g->name, from, &bytes);
+    struct err *e = r->around ? segment_read_around(s, g->name, from, &bytes)
+                              : segment_read(s, g->name, from, &bytes);
     if (e == NULL && bytes.len > to - from)
         bytes.len = to - from;
     segment_scan_init(&scan, buf_str(&bytes), from, g->epoch, s->secret);

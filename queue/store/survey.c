@@ -11,17 +11,15 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-enum { READ_AT_ONCE = 1 << 20, UNREADABLE_MAX = 16, TRIES_MAX = 3 };
+enum { READ_AT_ONCE = 1 << 20, UNREADABLE_MAX = 16 };
 
-/* A place of the disk that has gone bad takes no more with it than what lay there: read block by block,
- * it is zeros, which is damage like any other. A disk that cannot be read at all is another matter. */
+/* A place of the disk that has gone bad takes no more with it than what lay there: read block by
+ * block, it is zeros, which is damage like any other. */
 static struct err *read_around(int fd, const char *name, char *to, uint64_t at, size_t *got_out)
 {
     size_t done = 0, got = BLOCK, bad = 0;
     while (done < READ_AT_ONCE && got == BLOCK) {
-        struct err *e = NULL;
-        for (int tries = 0; tries == 0 || (e != NULL && tries < TRIES_MAX); tries++)
-            e = io_pread(fd, to + done, BLOCK, at + done, &got);
+        struct err *e = io_pread(fd, to + done, BLOCK, at + done, &got);
         if (e != NULL && (e->code != EIO || ++bad > UNREADABLE_MAX))
             return e;
         if (e != NULL) {
@@ -37,7 +35,8 @@ static struct err *read_around(int fd, const char *name, char *to, uint64_t at, 
     return NULL;
 }
 
-struct err *segment_read(struct store *s, const char *name, uint64_t from, struct buf *out)
+static struct err *read_from(struct store *s, const char *name, uint64_t from, bool around,
+                             struct buf *out)
 {
     int fd = -1;
     size_t got = READ_AT_ONCE;
@@ -49,7 +48,7 @@ struct err *segment_read(struct store *s, const char *name, uint64_t from, struc
     while (e == NULL && got == READ_AT_ONCE) {
         char *to = buf_reserve(out, READ_AT_ONCE);
         e = io_pread(fd, to, READ_AT_ONCE, from + out->len, &got);
-        if (e != NULL && e->code == EIO)
+        if (e != NULL && e->code == EIO && around)
             e = read_around(fd, name, to, from + out->len, &got);
         if (e == NULL)
             out->len += got;
@@ -57,6 +56,16 @@ struct err *segment_read(struct store *s, const char *name, uint64_t from, struc
     (void)posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED);
     (void)io_close(fd);
     return e != NULL ? err_in(e, "%s", name) : NULL;
+}
+
+struct err *segment_read(struct store *s, const char *name, uint64_t from, struct buf *out)
+{
+    return read_from(s, name, from, false, out);
+}
+
+struct err *segment_read_around(struct store *s, const char *name, uint64_t from, struct buf *out)
+{
+    return read_from(s, name, from, true, out);
 }
 
 /* --- which segments there are */
