@@ -119,6 +119,12 @@ static struct err *bring_up(struct recovery *r)
         return find_next_seq(r);
     }
     struct err *e = replay(r);
+    if (e != NULL && e->code == EIO) {
+        /* A place that cannot be read: no reason to refuse new mail. */
+        log_warning("queue", "%s: what is there is read again behind running mail", e->text);
+        s->first_new = UINT64_MAX;
+        return find_next_seq(r);
+    }
     if (e == NULL || e->kind != ERR_DAMAGED || r->anew)
         return e;
     e = start_anew(r, e->text);
