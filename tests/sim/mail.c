@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/random.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 #include "disk_sim.h"
@@ -33,6 +34,7 @@ enum {
 struct point {
     struct disk *disk;
     struct mail_model *model;
+    int64_t at_ns;
 };
 
 static struct {
@@ -42,7 +44,6 @@ static struct {
     enum fault_at kind;
     bool verbose;
     const char *phase;
-    bool index_spoiled; /* then it may be found to be wrong */
     char complaint[200];
 } run = {.point = -1};
 
@@ -136,6 +137,18 @@ static void point_reached(void)
     p->disk = disk_copy(disk_current());
     p->model = malloc(sizeof *p->model);
     memcpy(p->model, model_now, sizeof *p->model);
+    p->at_ns = clock_mono_ns();
+}
+
+/* Each run has a worker of its own, and so a clock that begins where it is told. */
+static void in_world(int64_t at_ns, void (*fn)(void *arg), void *arg)
+{
+    static const struct worker_options options = {.name = "sim", .cpu = -1};
+    sim_clock_set(at_ns);
+    sim_deadline(WORLD_S);
+    disk_new_process();
+    struct err *e = worker_run_here(&options, fn, arg);
+    CHECK(e == NULL);
 }
 
 static void points_drop(size_t down_to)
@@ -390,7 +403,7 @@ static void open_queue(struct mail *w, struct err **e_out)
                               .memory_limit_bytes = run.seed % 5 == 0 ? 1 : 0,
                               .sched = &so};
     struct worker *self = worker_self();
-    disk_new_process();
+    disk_new_process(); /* each life is a process of its own */
     *e_out = queue_open(&o, &own, &self, 1, &w->q);
 }
 
@@ -540,8 +553,9 @@ static void session(struct mail *w, unsigned steps)
     rest(3000);
 }
 
-static void workload(struct mail *w)
+static void workload(void *arg)
 {
+    struct mail *w = arg;
     for (uint64_t lives = 2 + sim_below(2); lives > 0; lives--) {
         struct err *e = NULL;
         open_queue(w, &e);
@@ -557,19 +571,23 @@ static void workload(struct mail *w)
 
 /* --- after the cut */
 
-static void check_store(const struct mail_model *m, bool torn_before)
+struct after_cut {
+    struct mail_model *model;
+    bool torn_before; /* what an earlier cut has torn may be met again */
+};
+
+static void check_store(void *arg)
 {
+    const struct after_cut *c = arg;
     struct store *s = NULL;
     struct store_options o = {.directory = QUEUE_DIR,
                               .segment_bytes = SEGMENT,
                               .inline_limit_bytes = INLINE_MAX,
                               .replay_at_once_bytes = run.seed % 3 == 0 ? 1 : 0};
-    disk_new_process();
-    sim_deadline(WORLD_S);
     struct err *e = store_open(&o, &s);
     if (e != NULL)
         mail_fail("start after the cut: %s", e->text);
-    mail_check(m, s, torn_before || run.fault != 0);
+    mail_check(c->model, s, c->torn_before || run.fault != 0);
     e = store_close(s);
     if (e != NULL)
         mail_fail("stop after the cut: %s", e->text);
@@ -597,13 +615,12 @@ static uint64_t letters_left(struct mail *w)
 }
 
 /* The whole queue starts again, and the network takes everything. */
-static void run_calm(struct mail_model *m)
+static void run_calm(void *arg)
 {
-    struct mail w = {.m = m, .calm = true, .after_cut = true};
+    struct after_cut *c = arg;
+    struct mail w = {.m = c->model, .calm = true, .after_cut = true};
     struct err *e = NULL;
     int tries = 0;
-    run.phase = "running on";
-    sim_deadline(WORLD_S);
     open_queue(&w, &e);
     if (e != NULL)
         mail_fail("start after the cut: %s", e->text);
@@ -614,26 +631,39 @@ static void run_calm(struct mail_model *m)
     } while (letters_left(&w) > 0);
     sync_all(&w);
     (void)close_queue(&w);
-    run.phase = "start after running on";
-    check_store(m, false);
 }
 
-static void recover_twice(const struct mail_model *m)
+static void run_on(struct disk *d, int64_t at_ns, const struct mail_model *m)
+{
+    struct after_cut c = {.model = mem_alloc(sizeof *m)};
+    memcpy(c.model, m, sizeof *m);
+    struct disk *copy = disk_copy(d);
+    disk_use(copy);
+    in_world(at_ns, check_store, &c);
+    disk_use(d);
+    disk_free(copy);
+    run.phase = "running on";
+    in_world(at_ns, run_calm, &c);
+    run.phase = "start after running on";
+    in_world(clock_mono_ns(), check_store, &c);
+    mem_free(c.model);
+}
+
+static void recover_twice(int64_t at_ns, struct mail_model *m)
 {
     size_t before = point_count;
-    model_now = malloc(sizeof *model_now);
-    memcpy(model_now, m, sizeof *m);
+    struct after_cut c = {.model = m};
+    model_now = m;
     collecting = true;
-    check_store(m, false);
+    in_world(at_ns, check_store, &c);
     collecting = false;
-    free(model_now);
     if (point_count > before) {
         size_t at = before + (size_t)sim_below(point_count - before);
         struct disk *again = disk_crash(points[at].disk), *first = disk_current();
         run.phase = "second recovery";
+        c.torn_before = true;
         disk_use(again);
-        /* What the first cut has torn, and the first recovery has told of, may be met again. */
-        check_store(m, true);
+        in_world(points[at].at_ns, check_store, &c);
         disk_use(first);
         disk_free(again);
     }
@@ -657,33 +687,25 @@ static void show_folder(const char *path)
 
 static void cut_at(size_t i)
 {
+    struct after_cut c = {.model = points[i].model};
     run.point = (long)i;
     run.phase = "recovery";
-    sim_world_begin(run.seed * 1000003 + i);
+    run.complaint[0] = '\0';
+    sim_seed(run.seed * 1000003 + i);
     struct disk *d = disk_crash(points[i].disk);
     uint64_t dice = sim_below(20);
     done.points++;
     disk_use(d);
-    run.complaint[0] = '\0';
     if (run.verbose)
         show_folder(SIM_ROOT);
     if (sim_chance(8))
         (void)disk_unlink(-1, QUEUE_DIR "/index/data.mdb", false);
-    if (dice < 3) {
-        struct mail_model *m = mem_alloc(sizeof *m);
-        struct disk *copy = disk_copy(d);
-        memcpy(m, points[i].model, sizeof *m);
-        disk_use(copy);
-        check_store(m, false);
-        disk_use(d);
-        disk_free(copy);
-        run_calm(m);
-        mem_free(m);
-    } else if (dice < 5) {
-        recover_twice(points[i].model);
-    } else {
-        check_store(points[i].model, false);
-    }
+    if (dice < 3)
+        run_on(d, points[i].at_ns, points[i].model);
+    else if (dice < 5)
+        recover_twice(points[i].at_ns, points[i].model);
+    else
+        in_world(points[i].at_ns, check_store, &c);
     if (run.complaint[0] != '\0')
         mail_fail("the index does not fit: %s", run.complaint);
     disk_use(NULL);
@@ -733,14 +755,13 @@ static void run_workload(enum fault_at kind, uint64_t fault, int number, unsigne
     run.kind = kind;
     run.complaint[0] = '\0';
     sim_world_begin(run.seed);
-    sim_deadline(WORLD_S);
     disk_use(d);
     sim_fault(FAULT_NONE, 0, 0, 0);
     make_queue_directory();
     sim_fault(fault != 0 ? kind : FAULT_NONE, fault, number, times);
     model_now = w->m = MEM_NEW(struct mail_model);
     collecting = true;
-    workload(w);
+    in_world(NS_PER_S, workload, w);
     bool hit = fault != 0 && sim_fault_hit();
     sim_fault(FAULT_NONE, 0, 0, 0);
     point_reached(); /* the end is a point too */
@@ -792,9 +813,8 @@ static int64_t real_s(void)
     return now.tv_sec;
 }
 
-static void all_seeds(void *arg)
+static void all_seeds(const struct range *r)
 {
-    const struct range *r = arg;
     int64_t began = real_s(), told = began;
     for (run.seed = r->from; r->minutes > 0 || run.seed <= r->to; run.seed++) {
         one_seed();
@@ -817,6 +837,7 @@ static const char help[] =
     "  --point K       cut the power at this point only\n"
     "  --change N      in this run the N-th change of the disk fails; --read N: the N-th read\n"
     "  --minutes M     go on from A for so long\n"
+    "  --must-fail     succeed only if some seed fails (for mutated queues)\n"
     "  --verbose       show what the queue logs\n";
 
 static uint64_t number(const char *text, char **end)
@@ -824,12 +845,12 @@ static uint64_t number(const char *text, char **end)
     return strtoull(text, end, 10);
 }
 
-static void parse(int argc, char **argv, struct range *r)
+static void parse(int argc, char **argv, struct range *r, bool *must_fail)
 {
     static const struct option options[] = {
         {"seeds", 1, NULL, 's'}, {"seed", 1, NULL, 's'},    {"point", 1, NULL, 'p'},
         {"change", 1, NULL, 'c'}, {"read", 1, NULL, 'r'},   {"minutes", 1, NULL, 'm'},
-        {"verbose", 0, NULL, 'v'}, {"help", 0, NULL, 'h'}, {0}};
+        {"verbose", 0, NULL, 'v'}, {"must-fail", 0, NULL, 'x'}, {"help", 0, NULL, 'h'}, {0}};
     int option;
     while ((option = getopt_long(argc, argv, "", options, NULL)) >= 0) {
         char *end = optarg;
@@ -845,6 +866,8 @@ static void parse(int argc, char **argv, struct range *r)
             only_read = number(optarg, &end);
         } else if (option == 'm') {
             r->minutes = (int64_t)number(optarg, &end);
+        } else if (option == 'x') {
+            *must_fail = true;
         } else if (option == 'v') {
             run.verbose = true;
         } else {
@@ -858,20 +881,33 @@ static void parse(int argc, char **argv, struct range *r)
     }
 }
 
-int main(int argc, char **argv)
+static int drive(const struct range *r)
 {
-    static const struct worker_options options = {.name = "sim", .cpu = -1};
-    struct range r = {.from = 1, .to = 20};
-    parse(argc, argv, &r);
     signal(SIGABRT, on_abort);
-    sim_world_begin(r.from);
     sim_point_hook(point_reached);
-    struct err *e = worker_run_here(&options, all_seeds, &r);
-    CHECK(e == NULL);
+    all_seeds(r);
     printf("%llu seeds, %llu letters, %llu deliveries, %llu power cuts, %llu runs with a fault: "
            "nothing acknowledged was lost\n",
            (unsigned long long)done.seeds, (unsigned long long)done.letters,
            (unsigned long long)done.deliveries, (unsigned long long)done.points,
            (unsigned long long)done.faults);
     return 0;
+}
+
+int main(int argc, char **argv)
+{
+    struct range r = {.from = 1, .to = 20};
+    bool must_fail = false;
+    int status = 0;
+    parse(argc, argv, &r, &must_fail);
+    if (!must_fail)
+        return drive(&r);
+    pid_t child = fork();
+    if (child == 0)
+        exit(drive(&r));
+    if (child < 0 || waitpid(child, &status, 0) != child)
+        return 2;
+    bool failed = WIFEXITED(status) && WEXITSTATUS(status) == 1;
+    printf(failed ? "the mutation was caught\n" : "THE MUTATION WAS NOT CAUGHT\n");
+    return failed ? 0 : 1;
 }

@@ -19,6 +19,7 @@
 #include "io/base/mem.h"
 #include "io/fiber/wait.h"
 #include "model.h"
+#include "queue/store/segment.h"
 #include "ring_sim.h"
 
 #define QUEUE_DIR SIM_ROOT "/queue"
@@ -217,6 +218,10 @@ static void produce_one(struct world *w)
     *m = (struct model_message){.begun = true, .size = some_size()};
     model_act(m, &(struct version){.flags = sim_chance(8) ? MESSAGE_HOLD : 0});
     struct err *e = send(w, n, &w->live[n]);
+    if (e == NULL && run.verbose && w->live[n] != NULL)
+        fprintf(stderr, "sim: message %llu is %llx in %llu at %u\n", (unsigned long long)n,
+                (unsigned long long)w->live[n]->seq, (unsigned long long)w->live[n]->place.epoch,
+                w->live[n]->place.at);
     if (e == NULL)
         m->acked = true;
     else if (run.fault == 0)
@@ -447,9 +452,56 @@ static void recovery(void *arg)
         model_fail("stop after the cut: %s", e->text);
 }
 
+static void show_records(int fd, const struct segment_header *h)
+{
+    static char bytes[SEGMENT];
+    struct segment_scan scan;
+    struct scan_item item;
+    ssize_t n = disk_read(fd, bytes, sizeof bytes, 0);
+    if (n <= BLOCK)
+        return;
+    segment_scan_init(&scan, str_make(bytes + BLOCK, (size_t)n - BLOCK), BLOCK, h->epoch, h->secret);
+    while (segment_scan_next(&scan, &item)) {
+        if (item.kind == SCAN_GAP)
+            fprintf(stderr, "    %6u gap of %zu\n", item.at, item.bytes.len);
+        else
+            fprintf(stderr, "    %6u %s of %llx\n", item.at,
+                    item.head.type == RECORD_MESSAGE ? "MESSAGE"
+                    : item.head.type == RECORD_MARK  ? "MARK"
+                                                     : "REMOVE",
+                    (unsigned long long)item.head.seq);
+    }
+}
+
+/* What recovery finds. */
+static void show_log(void)
+{
+    char name[SIM_NAME_MAX], path[128];
+    int dir = disk_open(-1, QUEUE_DIR "/log", O_RDONLY);
+    for (size_t i = 0; dir >= 0 && disk_name(dir, i, name); i++) {
+        static uint8_t block[2 * BLOCK];
+        struct segment_header h = {0};
+        snprintf(path, sizeof path, QUEUE_DIR "/log/%s", name);
+        int fd = disk_open(-1, path, O_RDONLY);
+        if (fd < 0)
+            continue;
+        (void)disk_read(fd, block, sizeof block, 0);
+        bool good = segment_header_get(block, &h);
+        fprintf(stderr, "sim: %s: header %s, epoch %llu, log began with %llu, %s\n", name,
+                good ? "good" : "bad", (unsigned long long)h.epoch, (unsigned long long)h.first,
+                get_u64(block + BLOCK + 8) == h.epoch ? "written to" : "not written to");
+        show_records(fd, &h);
+        (void)disk_close(fd);
+    }
+    if (dir >= 0)
+        (void)disk_close(dir);
+}
+
 static void recover_and_check(struct disk *d, int64_t at_ns, struct model *m)
 {
     disk_use(d);
+    if (run.verbose)
+        show_log();
     in_world(at_ns, recovery, m);
 }
 
@@ -556,6 +608,12 @@ static void run_workload(enum fault_at kind, uint64_t fault, int number, unsigne
 
 static uint64_t only_change, only_read;
 
+/* A disk that cannot be read for longer is a damaged one. */
+static unsigned fault_times(enum fault_at kind, uint64_t dice)
+{
+    return dice % 4 != 0 ? 1 : kind == FAULT_READ ? 2 : 25;
+}
+
 static void one_seed(void)
 {
     static const int numbers[] = {EIO, ENOSPC, EROFS};
@@ -564,7 +622,7 @@ static void one_seed(void)
         enum fault_at kind = only_change != 0 ? FAULT_CHANGE : FAULT_READ;
         uint64_t n = only_change != 0 ? only_change : only_read;
         run_workload(kind, n, kind == FAULT_READ ? EIO : numbers[(s + n) % 3],
-                     (s + n) % 4 == 0 ? 25 : 1);
+                     fault_times(kind, s + n));
         return;
     }
     run_workload(FAULT_NONE, 0, 0, 0);
@@ -574,7 +632,7 @@ static void one_seed(void)
         for (uint64_t n = run.exhaustive ? 1 : 1 + sim_below(250);; n++) {
             enum fault_at kind = (s + n) % 5 == 0 ? FAULT_READ : FAULT_CHANGE;
             run_workload(kind, n, kind == FAULT_READ ? EIO : numbers[(s + n) % 3],
-                         (s + n) % 4 == 0 ? 25 : 1);
+                         fault_times(kind, s + n));
             done.faults++;
             if (!run.exhaustive || n > 600)
                 break;

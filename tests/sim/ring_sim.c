@@ -27,12 +27,7 @@ struct ring {
 };
 
 static _Thread_local struct ring *thread_ring;
-static int64_t now_ns, began_ns, dead_ns = DEADLINE_NEVER;
-
-/* Worlds begin at multiples of this many ns of the monotonic clock, which never goes back (a worker's
- * timers would not bear it): so that each finds the digits of the timer wheel alike, and one seed
- * gives one world, whatever ran before it. */
-#define WORLD_NS (((int64_t)1 << 24) * NS_PER_MS)
+static int64_t now_ns, dead_ns = DEADLINE_NEVER;
 
 static int64_t sim_mono(void)
 {
@@ -41,14 +36,13 @@ static int64_t sim_mono(void)
 
 static int64_t sim_wall(void)
 {
-    return WORLD_BEGAN_S * US_PER_S + (now_ns - began_ns) / NS_PER_US;
+    return WORLD_BEGAN_S * US_PER_S + now_ns / NS_PER_US;
 }
 
 void sim_world_begin(uint64_t seed)
 {
     sim_seed(seed);
-    began_ns = (now_ns / WORLD_NS + 1) * WORLD_NS;
-    now_ns = began_ns + NS_PER_S;
+    now_ns = NS_PER_S;
     clock_replace(sim_mono, sim_wall);
     rand_replace(sim_rand);
 }
