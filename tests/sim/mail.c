@@ -571,6 +571,8 @@ static void workload(void *arg)
 
 /* --- after the cut */
 
+static long only_point = -1;
+
 struct after_cut {
     struct mail_model *model;
     bool torn_before; /* what an earlier cut has torn may be met again */
@@ -673,7 +675,7 @@ static void recover_twice(int64_t at_ns, struct mail_model *m)
 static void show_folder(const char *path)
 {
     char name[SIM_NAME_MAX], full[200];
-    struct disk_stat st;
+    struct disk_stat st = {0};
     int fd = disk_open(-1, path, 0);
     for (size_t at = 0; fd >= 0 && disk_name(fd, at, name); at++) {
         snprintf(full, sizeof full, "%s/%s", path, name);
@@ -696,7 +698,7 @@ static void cut_at(size_t i)
     uint64_t dice = sim_below(20);
     done.points++;
     disk_use(d);
-    if (run.verbose)
+    if (run.verbose && only_point >= 0)
         show_folder(SIM_ROOT);
     if (sim_chance(8))
         (void)disk_unlink(-1, QUEUE_DIR "/index/data.mdb", false);
@@ -715,7 +717,6 @@ static void cut_at(size_t i)
 
 /* --- one seed */
 
-static long only_point = -1;
 static uint64_t only_change, only_read;
 
 static void cut_everywhere(bool hit)
