@@ -333,7 +333,6 @@ static void pending_drop(struct disk *d, size_t i)
 static void effect_keep(struct disk *d, const struct pending *p)
 {
     const struct entry *e;
-    uint64_t ino;
     switch (p->what) {
     case EFFECT_WRITE:
         image_write(&d->inodes[p->ino].durable, p->at, p->data->bytes, p->data->n);
@@ -347,13 +346,11 @@ static void effect_keep(struct disk *d, const struct pending *p)
     case EFFECT_UNLINK:
         name_del(&d->durable, p->dir, p->name);
         break;
-    case EFFECT_RENAME:
+    case EFFECT_RENAME: /* the file is there under its new name even when the old one was lost */
         e = name_find(&d->durable, p->dir, p->name);
-        if (e == NULL)
-            break; /* the name it had before was lost */
-        ino = e->ino;
-        name_del(&d->durable, p->dir, p->name);
-        name_put(&d->durable, p->to_dir, p->to, ino);
+        if (e != NULL && e->ino == p->ino)
+            name_del(&d->durable, p->dir, p->name);
+        name_put(&d->durable, p->to_dir, p->to, p->ino);
         break;
     }
 }
