@@ -29,6 +29,7 @@ enum {
     WORLD_S = 7200,
     FAULT_POINTS = 6,
     CALM_TRIES = 60,
+    FAULTS_MAX = 600,
 };
 
 struct point {
@@ -167,7 +168,7 @@ struct mail {
     struct mail_model *m;
     bool calm;     /* the network takes everything */
     bool after_cut;
-    unsigned producing;
+    unsigned producing, agents;
     struct event produced;
     const enum queue_act *acting; /* on whatever there is: what comes now may be met */
 };
@@ -338,14 +339,16 @@ static void attempt(struct mail *w, struct request *r)
 static void deliver(void *ctx, struct request *r)
 {
     struct mail *w = ctx;
+    w->agents++;
     while (r != NULL) {
         attempt(w, r);
         if (sim_chance(70)) {
             request_done(r);
-            return;
+            break;
         }
         r = request_next(r, clock_in_ms(400));
     }
+    w->agents--;
 }
 
 /* As core/bounce does: the notice is a letter of its own, and the sender is told when that is safe.
@@ -424,6 +427,11 @@ static bool close_queue(struct mail *w)
     struct err *e = queue_drain(w->q, clock_in_s(300));
     if (e != NULL)
         mail_fail("the queue does not come to rest: %s", e->text);
+    /* The last of them are closing their connections; queue_close wants them gone. */
+    for (int tries = 0; w->agents > 0; tries++) {
+        CHECK(tries < 1000);
+        rest(2);
+    }
     promise_take(w->m, w->q, p);
     e = queue_close(w->q);
     w->q = NULL;
@@ -718,6 +726,7 @@ static void cut_at(size_t i)
 /* --- one seed */
 
 static uint64_t only_change, only_read;
+static bool every_fault;
 
 static void cut_everywhere(bool hit)
 {
@@ -782,7 +791,7 @@ static void run_fault(enum fault_at kind, uint64_t n)
 {
     static const int numbers[] = {EIO, ENOSPC, EROFS};
     run_workload(kind, n, kind == FAULT_READ ? EIO : numbers[(run.seed + n) % 3],
-                 (run.seed + n) % 4 == 0 ? 25 : 1);
+                 (run.seed + n) % 4 != 0 ? 1 : kind == FAULT_READ ? 2 : 25);
     done.faults++;
 }
 
@@ -796,9 +805,11 @@ static void one_seed(void)
     run_workload(FAULT_NONE, 0, 0, 0);
     if (only_point >= 0)
         return;
+    /* One fault a seed, or every one. */
     sim_seed(run.seed ^ 0x5eed);
-    uint64_t n = 1 + sim_below(250);
-    run_fault((run.seed + n) % 5 == 0 ? FAULT_READ : FAULT_CHANGE, n);
+    uint64_t n = every_fault ? 1 : 1 + sim_below(250), last = every_fault ? FAULTS_MAX : n;
+    for (; n <= last; n++)
+        run_fault((run.seed + n) % 5 == 0 ? FAULT_READ : FAULT_CHANGE, n);
     done.seeds++;
 }
 
@@ -837,6 +848,7 @@ static const char help[] =
     "  --seed N        run one\n"
     "  --point K       cut the power at this point only\n"
     "  --change N      in this run the N-th change of the disk fails; --read N: the N-th read\n"
+    "  --faults        every operation in turn fails, not one a seed\n"
     "  --minutes M     go on from A for so long\n"
     "  --must-fail     succeed only if some seed fails (for mutated queues)\n"
     "  --verbose       show what the queue logs\n";
@@ -851,7 +863,8 @@ static void parse(int argc, char **argv, struct range *r, bool *must_fail)
     static const struct option options[] = {
         {"seeds", 1, NULL, 's'}, {"seed", 1, NULL, 's'},    {"point", 1, NULL, 'p'},
         {"change", 1, NULL, 'c'}, {"read", 1, NULL, 'r'},   {"minutes", 1, NULL, 'm'},
-        {"verbose", 0, NULL, 'v'}, {"must-fail", 0, NULL, 'x'}, {"help", 0, NULL, 'h'}, {0}};
+        {"verbose", 0, NULL, 'v'}, {"must-fail", 0, NULL, 'x'},
+        {"faults", 0, NULL, 'f'}, {"help", 0, NULL, 'h'}, {0}};
     int option;
     while ((option = getopt_long(argc, argv, "", options, NULL)) >= 0) {
         char *end = optarg;
@@ -867,6 +880,8 @@ static void parse(int argc, char **argv, struct range *r, bool *must_fail)
             only_read = number(optarg, &end);
         } else if (option == 'm') {
             r->minutes = (int64_t)number(optarg, &end);
+        } else if (option == 'f') {
+            every_fault = true;
         } else if (option == 'x') {
             *must_fail = true;
         } else if (option == 'v') {
