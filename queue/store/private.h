@@ -48,6 +48,7 @@ struct segment {
     int fd; /* for writing; -1 once closed */
     bool poisoned;
     bool has_data;               /* recovery: a batch stands in it */
+    uint64_t after;              /* recovery: what that batch says of the log before it */
     char name[SEGMENT_NAME_MAX]; /* in log/ */
     uint64_t rows_bytes;         /* of records that index rows point to. store.lock */
     uint32_t pins;               /* readers. store.lock */
@@ -95,6 +96,7 @@ struct store {
     /* --- scheduler thread only */
     struct index *index;
     uint64_t covered;   /* log position the committed index covers */
+    uint64_t log_ended; /* at start: the log that was there is whole to here; 0 = not known */
     /* Rows of messages with a lower number are not to be believed: the log before rebuild.end is
      * being replayed. 0 = all rows are good. (rebuild.c) */
     uint64_t first_new;

@@ -121,6 +121,15 @@ bool message_unpack(const struct record_head *head, struct str bytes, struct mes
     return true;
 }
 
+bool record_whole(const struct record_head *head, struct str body)
+{
+    struct message_body m;
+    if (head->type != RECORD_MESSAGE)
+        return hash_sum(body.ptr, body.len, 0) == head->body_sum;
+    return message_unpack(head, body, &m) &&
+           ((m.bits & BODY_SPILLED) != 0 || content_sum(m.content) == m.content_sum);
+}
+
 /* --- MARK */
 
 void mark_pack(const struct mark *k, struct buf *out)

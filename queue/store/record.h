@@ -63,6 +63,8 @@ size_t record_span(const uint8_t *at);
 uint64_t record_seq(const uint8_t *at);
 enum record_type record_type_of(const uint8_t *at);
 
+/* The body too is what was written; of a MESSAGE with its content, unless that is in a file. */
+bool record_whole(const struct record_head *head, struct str body);
 /* A head that is right in itself and of this epoch. */
 bool record_head_get(struct str bytes, uint64_t epoch, uint64_t secret, struct record_head *out);
 

@@ -109,6 +109,31 @@ static struct err *find_next_seq(struct recovery *r)
     return e;
 }
 
+/* Where the log is whole to, when replay has not come by there. That it cannot be read now is not what
+ * keeps mail out: then it is not known. */
+static void find_end(struct recovery *r)
+{
+    struct store *s = r->store;
+    struct segment_scan scan;
+    struct scan_item item;
+    struct buf bytes = {0};
+    uint64_t good = 0, seen = 0;
+    const struct segment *g = umap_get(&s->by_epoch, r->last);
+    if (r->ended != 0 || g == NULL)
+        return;
+    struct err *e = segment_read(s, g->name, BLOCK, &bytes);
+    segment_scan_init(&scan, buf_str(&bytes), BLOCK, g->epoch, s->secret);
+    while (e == NULL && segment_scan_next(&scan, &item)) {
+        if (scan.batches != seen)
+            good = 0;
+        seen = scan.batches;
+        good += item.kind == SCAN_RECORD && record_whole(&item.head, item.bytes);
+    }
+    if (e == NULL)
+        r->ended = scan_ended(&scan, scan.batches == seen ? good : 0);
+    buf_fini(&bytes);
+}
+
 /* Now, or behind the back of those who send mail. */
 static struct err *bring_up(struct recovery *r)
 {
@@ -202,6 +227,8 @@ static struct err *recover_with(struct recovery *r, const char *path)
     e = bring_up(r);
     if (e != NULL)
         return e;
+    find_end(r);
+    s->log_ended = r->ended;
     use_empty_again(r);
     if ((r->anew || s->first_new != 0) && !first_time)
         r->next_seq += SEQ_GAP; /* numbers may have been given that no record tells of */

@@ -28,6 +28,7 @@ struct recovery {
     uint64_t batch;        /* position of the batch being applied: what is before it is in rows */
     uint64_t batches_seen; /* in this segment */
     uint64_t good;         /* records of that batch that are whole */
+    uint64_t ended;        /* the log is whole to here; 0 = not known */
 };
 
 /* survey.c: fills the store's list of segments, s->secret and r->next_seq. Yields. */
@@ -49,6 +50,8 @@ void recovery_fini(struct recovery *r);
 struct err *replay(struct recovery *r) MUST_USE;
 /* After a scan to its end. */
 bool scan_found_nothing(const struct segment_scan *scan);
+/* After a scan of the last segment: where the log is whole to. good: whole records of the last batch. */
+uint64_t scan_ended(const struct segment_scan *scan, uint64_t good);
 /* The last epoch that was written to. */
 uint64_t last_with_data(const struct store *s);
 /* Bytes of segments between two positions. */

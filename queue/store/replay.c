@@ -200,6 +200,19 @@ static void set_aside(struct recovery *r, const struct segment_scan *scan,
     buf_add(&r->doubts, &d, sizeof d);
 }
 
+/* What stands behind the end of the log as it was when the next segment was begun: a write that was
+ * torn in an earlier crash, or that failed. */
+static bool behind_the_end(const struct store *s, uint64_t epoch, uint32_t at)
+{
+    LIST_EACH(&s->segments, node)
+    {
+        const struct segment *g = CONTAINER(node, struct segment, link);
+        if (g->epoch > epoch && g->has_data)
+            return g->after != 0 && log_pos(epoch, at) >= g->after;
+    }
+    return false;
+}
+
 /* A batch that follows proves that what stood before it had been written. */
 static void settle_doubts(struct recovery *r, uint64_t epoch, uint64_t batches)
 {
@@ -209,6 +222,8 @@ static void settle_doubts(struct recovery *r, uint64_t epoch, uint64_t batches)
         return;
     for (size_t i = 0; i < n; i++) {
         char name[64];
+        if (behind_the_end(r->store, epoch, d[i].item.at))
+            continue;
         if (d[i].item.kind == SCAN_RECORD && d[i].item.head.type == RECORD_MESSAGE) {
             lost_add(r, epoch, &d[i].item, d[i].why);
             continue;
@@ -349,6 +364,19 @@ bool scan_found_nothing(const struct segment_scan *scan)
     return scan->batches == 0 && !scan->found;
 }
 
+uint64_t scan_ended(const struct segment_scan *scan, uint64_t good)
+{
+    struct batch_head h;
+    struct str batch = str_from(scan->bytes, scan->batch_at);
+    uint32_t at = scan->base + (uint32_t)scan->batch_at;
+    if (scan->batches == 0)
+        return log_pos(scan->epoch, scan->base);
+    if (batch.len < BATCH_HEAD ||
+        !batch_head_get((const uint8_t *)batch.ptr, scan->epoch, scan->secret, &h))
+        return 0;
+    return log_pos(scan->epoch, good >= h.records ? at + (uint32_t)round_up(h.bytes, BLOCK) : at);
+}
+
 /* is_end: no later segment was written to, so the end of this one may be torn. */
 static struct err *replay_segment(struct recovery *r, const struct segment *g, uint32_t from,
                                   uint64_t to, bool is_end)
@@ -373,6 +401,8 @@ static struct err *replay_segment(struct recovery *r, const struct segment *g, u
         settle_doubts(r, g->epoch, is_end ? scan.batches : UINT64_MAX);
         if (is_end)
             keep_torn(r, &scan);
+        if (g->epoch == r->last)
+            r->ended = scan_ended(&scan, scan.batches == r->batches_seen ? r->good : 0);
         r->batch = log_pos(g->epoch, (uint32_t)g->size);
     }
     buf_reset(&r->doubts);

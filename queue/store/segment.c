@@ -54,6 +54,7 @@ void batch_head_put(const struct batch_head *h, uint64_t secret, uint8_t *to)
     put_u32(to + 24, h->bytes);
     put_u64(to + 32, h->next_seq);
     put_u64(to + 40, (uint64_t)clock_wall_us());
+    put_u64(to + 48, h->after);
     put_u64(to + SUM_AT, hash_sum(to, SUM_AT, secret));
 }
 
@@ -65,6 +66,7 @@ bool batch_head_get(const uint8_t *at, uint64_t epoch, uint64_t secret, struct b
     *out = (struct batch_head){.epoch = epoch,
                                .number = get_u64(at + 16),
                                .next_seq = get_u64(at + 32),
+                               .after = get_u64(at + 48),
                                .records = get_u32(at + 4),
                                .bytes = get_u32(at + 24)};
     return out->bytes >= BATCH_HEAD;

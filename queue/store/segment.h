@@ -20,7 +20,7 @@
  *     32  u64  the secret                        28  u32  zero
  *     40  i64  wall clock, us                    32  u64  next seq when it was made
  *     48  u64  epoch the log began with          40  i64  wall clock, us
- *     56  u64  sum of bytes 0..55, seed 0        48  u64  zero
+ *     56  u64  sum of bytes 0..55, seed 0        48  u64  where the batch before it ended: position
  *     64  zeros                                  56  u64  sum of bytes 0..55
  *
  * Records (record.h) follow the batch head back to back, then zeros up to the next 4 KiB boundary.
@@ -42,6 +42,8 @@
  *   5  damage in the last batch of all may be a torn write, of which nobody was told that it is
  *      safe. It is not called damage; but since it could be an old batch that has gone bad, what is
  *      left of it is kept in corrupt/torn-<epoch>-<offset>
+ *      The first batch of the next segment then tells where the log had ended, so a later replay of
+ *      the same bytes does not call them damage either; nor what a failed write left behind
  *   6  a clean stop appends a batch of its own (a REMOVE of message 0, which is none): so whatever is
  *      damaged after it is damage, and 5 is for crashes alone
  *
@@ -82,6 +84,7 @@ void segment_name(uint64_t epoch, char out[SEGMENT_NAME_MAX]);
 
 struct batch_head {
     uint64_t epoch, number, next_seq;
+    uint64_t after; /* the end of the whole log before it, also over a crash; 0 = does not say */
     uint32_t records, bytes;
 };
 void batch_head_put(const struct batch_head *h, uint64_t secret, uint8_t *to);

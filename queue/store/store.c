@@ -130,7 +130,7 @@ static struct err *begin_log(struct store *s)
         return NULL;
     }
     if (e == NULL)
-        log_start_segment(&s->log, g);
+        log_start_segment(&s->log, g, s->log_ended);
     return e;
 }
 

@@ -192,8 +192,9 @@ static struct err *know(struct recovery *r, const struct found *f, uint64_t firs
     g->epoch = f->header.epoch;
     g->size = f->header.size;
     g->fd = -1;
-    struct batch_head head;
-    g->has_data = f->named_only || batch_head_get(f->batch, g->epoch, s->secret, &head);
+    struct batch_head head = {0};
+    g->has_data = batch_head_get(f->batch, g->epoch, s->secret, &head) || f->named_only;
+    g->after = head.after;
     segment_name(g->epoch, g->name);
     /* The rename may have been lost. Nothing is renamed over another file: any name will do that no
      * new segment gets. */

@@ -125,11 +125,12 @@ static void use_segment(struct log *l, struct segment *g)
     l->number = 0;
 }
 
-void log_start_segment(struct log *l, struct segment *g)
+void log_start_segment(struct log *l, struct segment *g, uint64_t ended)
 {
     pthread_mutex_lock(&l->lock);
     use_segment(l, g);
     l->durable = log_pos(g->epoch, BLOCK);
+    l->ended = ended;
     pthread_mutex_unlock(&l->lock);
 }
 
@@ -137,6 +138,7 @@ void log_start_without(struct log *l, uint64_t durable)
 {
     pthread_mutex_lock(&l->lock);
     l->durable = durable;
+    l->ended = l->store->log_ended;
     pthread_mutex_unlock(&l->lock);
 }
 
@@ -164,6 +166,7 @@ static void batch_seal(struct log *l, struct batch *b)
     uint64_t base = log_pos(epoch, l->at);
     struct batch_head head = {.epoch = epoch,
                               .number = l->number + 1,
+                              .after = l->ended,
                               .next_seq =
                                   atomic_load_explicit(&l->store->next_seq, memory_order_relaxed),
                               .records = b->records,
@@ -323,7 +326,7 @@ static void written(struct log *l, size_t bytes, struct list *waiters)
         keeper_wake(l->store);
     l->at += (uint32_t)bytes;
     l->number++;
-    l->durable = log_pos(l->active->epoch, l->at);
+    l->durable = l->ended = log_pos(l->active->epoch, l->at);
     l->flying = NULL;
     l->state = LOG_IDLE;
     entries_settle(l, b, NULL, waiters);

@@ -68,6 +68,7 @@ struct log {
     uint64_t number;  /* of the last batch in active */
     unsigned tries;   /* of the flying batch */
     uint64_t durable; /* position behind the last batch that is safe */
+    uint64_t ended;   /* the same, and at a start where the log before it had ended; 0 = not known */
     struct ring_op op;
     struct list young; /* messages without index row, in the order of the log */
     struct list room;  /* commits that wait because too much has gathered */
@@ -76,8 +77,8 @@ struct log {
 
 void log_init(struct log *l, struct store *s);
 void log_fini(struct log *l);
-/* Begin writing in this segment. */
-void log_start_segment(struct log *l, struct segment *g);
+/* Begin writing in this segment. ended: where the log before it is whole to; 0 = not known. */
+void log_start_segment(struct log *l, struct segment *g, uint64_t ended);
 /* The disk is full: the first write looks for a segment. durable: what the index covers. */
 void log_start_without(struct log *l, uint64_t durable);
 /* Append and, when e->waits, wait until it is safe (yields). ERR_FULL, ERR_IO: it is not in the log

@@ -297,6 +297,15 @@ static void name_put(struct names *t, uint64_t dir, const char *name, uint64_t i
     snprintf(e->name, sizeof e->name, "%s", name);
 }
 
+static const struct entry *name_of(const struct names *t, uint64_t ino)
+{
+    for (size_t i = 0; i < t->n; i++) {
+        if (t->at[i].ino == ino)
+            return &t->at[i];
+    }
+    return NULL;
+}
+
 static struct names names_copy(const struct names *t)
 {
     struct names to = {.n = t->n, .cap = t->n};
@@ -347,9 +356,8 @@ static void effect_keep(struct disk *d, const struct pending *p)
         name_del(&d->durable, p->dir, p->name);
         break;
     case EFFECT_RENAME: /* the file is there under its new name even when the old one was lost */
-        e = name_find(&d->durable, p->dir, p->name);
-        if (e != NULL && e->ino == p->ino)
-            name_del(&d->durable, p->dir, p->name);
+        while ((e = name_of(&d->durable, p->ino)) != NULL) /* and under that one alone */
+            name_del(&d->durable, e->dir, e->name);
         name_put(&d->durable, p->to_dir, p->to, p->ino);
         break;
     }

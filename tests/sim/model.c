@@ -173,7 +173,7 @@ void model_check(const struct model *m, struct store *s)
     arena_free(a);
     check_absent(m, seen);
     check_due(s, due, due_count);
-    if (store_counts(s).corrupt != 0 && !m->torn_before)
+    if (store_counts(s).corrupt != 0)
         model_fail("%llu places were set aside as corrupt on a disk that was not damaged",
                    (unsigned long long)store_counts(s).corrupt);
 }

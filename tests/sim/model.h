@@ -25,8 +25,6 @@ struct model_message {
 struct model {
     struct model_message messages[MESSAGES];
     uint64_t count;
-    /* A write was torn before the last one: what is left of it may be taken for damage. */
-    bool torn_before;
 };
 
 /* What failed, in which run and point; ends the process with status 1. */
@@ -38,8 +36,7 @@ struct envelope *model_envelope(struct arena *a, uint64_t n);
 
 /* Takes the state of an act that was made. */
 void model_act(struct model_message *m, const struct version *v);
-/* What is there agrees with the model. Fiber; waits until the store is ready. corrupt_is_fine: the
- * disk has been damaged on purpose. */
+/* What is there agrees with the model. Fiber; waits until the store is ready. */
 void model_check(const struct model *m, struct store *s);
 
 #endif

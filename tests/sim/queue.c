@@ -517,7 +517,6 @@ static void recover_twice(struct disk *d, int64_t at_ns, struct model *m)
         size_t at = before + (size_t)sim_below(point_count - before);
         struct disk *again = disk_crash(points[at].disk);
         run.phase = "second recovery";
-        m->torn_before = true;
         recover_and_check(again, points[at].at_ns, m);
         disk_use(NULL);
         disk_free(again);
@@ -532,7 +531,6 @@ static void cut_at(size_t i)
 {
     run.point = (long)i;
     run.phase = "recovery";
-    points[i].model->torn_before = run.fault != 0;
     sim_seed(run.seed * 1000003 + i);
     struct disk *d = disk_crash(points[i].disk);
     spoil_index(d, i > 0 ? &points[sim_below(i)] : NULL);
