@@ -115,10 +115,11 @@ static struct err *add_segment(struct checking *c, const char *name)
         c->secret = c->secret != 0 ? c->secret : h.secret;
         c->first = h.first > c->first ? h.first : c->first;
     }
-    struct batch_head batch;
-    g.has_data = g.header_bad ||
-                 (head.len >= BLOCK + BATCH_HEAD &&
-                  batch_head_get((const uint8_t *)head.ptr + BLOCK, g.epoch, h.secret, &batch));
+    struct batch_head batch = {0};
+    g.has_data = (head.len >= BLOCK + BATCH_HEAD &&
+                  batch_head_get((const uint8_t *)head.ptr + BLOCK, g.epoch, h.secret, &batch)) ||
+                 g.header_bad;
+    g.after = batch.after;
     buf_fini(&head);
     buf_add(&c->segments, &g, sizeof g);
     return NULL;
@@ -219,6 +220,7 @@ static struct finding finding_of(const struct verify_segment *g, const struct sc
 struct doubt {
     struct finding f;
     uint64_t batches; /* seen before it */
+    uint32_t at;
 };
 
 static void scan(struct checking *c, const struct verify_segment *g, struct str bytes, bool first,
@@ -231,7 +233,8 @@ static void scan(struct checking *c, const struct verify_segment *g, struct str 
         struct message_body body = {0};
         const char *bad = record_bad(&item, &body);
         if (bad != NULL) {
-            struct doubt d = {.f = finding_of(g, &item, bad, &body), .batches = s.batches};
+            struct doubt d = {.f = finding_of(g, &item, bad, &body), .batches = s.batches,
+                              .at = item.at};
             buf_add(doubts, &d, sizeof d);
         }
         if (first)
@@ -242,14 +245,27 @@ static void scan(struct checking *c, const struct verify_segment *g, struct str 
     *batches_out = s.batches;
 }
 
+/* Where the log ended when the next segment was begun; what stands behind it was torn then, or failed. */
+static uint64_t end_before(const struct checking *c, uint64_t epoch)
+{
+    size_t n;
+    const struct verify_segment *g = segments(c, &n);
+    for (size_t i = 0; i < n; i++) {
+        if (g[i].epoch > epoch && g[i].has_data)
+            return g[i].after != 0 ? g[i].after : UINT64_MAX;
+    }
+    return UINT64_MAX;
+}
+
 /* A batch that follows proves that what stood before it had been written. It is told when the index has
  * said what the ids are, and whether anybody misses it. */
-static void settle(struct checking *c, const struct buf *doubts, uint64_t batches)
+static void settle(struct checking *c, const struct buf *doubts, uint64_t epoch, uint64_t batches)
 {
+    uint64_t end = end_before(c, epoch);
     const struct doubt *d = (const struct doubt *)(const void *)doubts->ptr;
     for (size_t n = doubts->len / sizeof *d; n > 0; n--, d++) {
         const struct finding *f = &d->f;
-        if (d->batches >= batches)
+        if (d->batches >= batches || log_pos(epoch, d->at) >= end)
             verify_tell(c, FINDING_TORN, f->where, f->seq, f->id, "the last write is cut short: %s",
                         f->why);
         else
@@ -312,7 +328,7 @@ static void check_segment(struct checking *c, const struct verify_segment *g, bo
     scan(c, g, buf_str(bytes), true, &doubts, &batches);
     if (c->v->running && doubts.len != 0)
         keep_what_stays(c, g, &doubts, &batches);
-    settle(c, &doubts, is_end ? batches : UINT64_MAX);
+    settle(c, &doubts, g->epoch, is_end ? batches : UINT64_MAX);
     buf_fini(&doubts);
 }
 

@@ -19,6 +19,7 @@ struct verify_segment {
     char name[SEGMENT_NAME_MAX];
     bool header_bad, has_data;
     uint64_t bytes;
+    uint64_t after; /* what its first batch says of the log before it; 0 = nothing */
 };
 
 struct checking {
