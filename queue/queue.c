@@ -136,7 +136,7 @@ static void leave_in_log(struct sched *s, struct qmsg *m)
 static bool welcome(struct sched *s, struct qmsg *m)
 {
     atomic_fetch_sub_explicit(&s->arriving, 1, memory_order_relaxed);
-    if (!s->draining && !loader_full(s) && !qmsg_removed(m) && !(qmsg_flags(m) & MESSAGE_HOLD))
+    if (!s->draining && loader_fits(s, m) && !qmsg_removed(m) && !(qmsg_flags(m) & MESSAGE_HOLD))
         return true;
     leave_in_log(s, m);
     return false;
@@ -165,6 +165,7 @@ static void arrival_main(void *arg)
     struct qmsg *m = arg;
     const struct queue_hooks *hooks = &m->queue->hooks;
     hooks->resolve(hooks->ctx, m);
+    order_recipients(m);
     m->mbox.fn = arrived_on_sched;
     worker_post(m->queue->home, &m->mbox);
 }

@@ -82,6 +82,7 @@ struct qmsg {
     struct mbox_msg mbox;    /* on its way to the scheduler */
     int64_t active_since_us; /* when it came into the active queue: delays=a/b */
     void *sched;             /* the scheduler's own */
+    const uint32_t *order;   /* its too: recipients by address, from when they are resolved */
 };
 struct qmsg *qmsg_ref(struct qmsg *m);
 void qmsg_unref(struct qmsg *m);

@@ -80,6 +80,9 @@ static void mark_tables(const struct dict *d)
 static bool dynamic_acted_on(const char *suffix)
 {
     static const char *const list[] = {
+        "_delivery_slot_cost",                          "_delivery_slot_discount",
+        "_delivery_slot_loan",                          "_minimum_delivery_slots",
+        "_recipient_limit",                             "_extra_recipient_limit",
         "_destination_concurrency_failed_cohort_limit", "_destination_concurrency_limit",
         "_destination_concurrency_negative_feedback",   "_destination_concurrency_positive_feedback",
         "_destination_rate_delay",                      "_destination_recipient_limit",

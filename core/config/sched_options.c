@@ -121,6 +121,12 @@ static void fill(const struct snapshot *s, const char *name, struct sched_transp
         number(&r, "destination_concurrency_limit", p->default_destination_concurrency_limit);
     t->recipient_limit =
         number(&r, "destination_recipient_limit", p->default_destination_recipient_limit);
+    t->pool = number(&r, "recipient_limit", p->default_recipient_limit);
+    t->extra_pool = number(&r, "extra_recipient_limit", p->default_extra_recipient_limit);
+    t->slot_cost = number(&r, "delivery_slot_cost", p->default_delivery_slot_cost);
+    t->slot_loan = number(&r, "delivery_slot_loan", p->default_delivery_slot_loan);
+    t->slot_discount = number(&r, "delivery_slot_discount", p->default_delivery_slot_discount);
+    t->minimum_slots = number(&r, "minimum_delivery_slots", p->default_minimum_delivery_slots);
     t->rate_delay_ms =
         milliseconds(&r, "destination_rate_delay", p->default_destination_rate_delay);
     t->transport_rate_delay_ms =
@@ -176,6 +182,8 @@ void config_sched_options(const struct snapshot *s, bool (*exists)(const char *c
     const struct params *p = s->params;
     *out = (struct sched_options){
         .message_active_limit = p->qmgr_message_active_limit,
+        .message_recipient_limit = p->qmgr_message_recipient_limit,
+        .recipient_minimum = p->qmgr_message_recipient_minimum,
         .queue_run_delay_s = p->queue_run_delay,
         .minimal_backoff_s = p->minimal_backoff_time,
         .maximal_backoff_s = p->maximal_backoff_time,

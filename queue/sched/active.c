@@ -84,6 +84,16 @@ static size_t count_if(const struct active *a, bool (*want)(const struct rcpt *)
     return n;
 }
 
+void active_drop(struct active *a)
+{
+    for (struct job *j = a->job.next, *next; j; j = next) {
+        next = j->next;
+        mem_free(j);
+    }
+    mem_free(a->fresh);
+    mem_free(a);
+}
+
 void active_free(struct active *a)
 {
     struct sched *s = a->sched;
@@ -93,8 +103,8 @@ void active_free(struct active *a)
     atomic_store_explicit(&s->active_count, s->active.count, memory_order_relaxed);
     m->sched = NULL;
     __atomic_store_n(&m->claimed, 0, __ATOMIC_RELEASE);
-    mem_free(a->fresh);
-    mem_free(a);
+    s->recipients -= m->env->rcpt_count;
+    active_drop(a);
     qmsg_unref(m);
     loader_room(s);
 }
@@ -105,10 +115,10 @@ void active_stop(struct active *a)
     {
         struct entry *e = CONTAINER(it, struct entry, peers);
         struct dest *d = e->dest;
-        list_remove(&e->link);
+        dest_take_out(e);
         list_remove(&e->peers);
         mem_free(e);
-        d->todo_count--;
+        dest_pump(d); /* it may have offered this one */
         dest_release(d);
     }
 }

@@ -18,9 +18,10 @@ struct dest *dest_get(struct transport *t, const char *key, const char *nexthop)
     d->key = mem_strdup(key);
     d->nexthop = mem_strdup(nexthop);
     feedback_init(&d->window, &t->opts);
-    list_init(&d->todo);
+    line_init(&d->todo);
+    for (size_t i = 0; i < 2; i++)
+        list_init(&d->offers[i].link);
     list_init(&d->idle);
-    list_init(&d->waiting);
     hmap_put(&t->dests, str_of(key), d);
     return d;
 }
@@ -42,7 +43,6 @@ static void why_set(struct dest *d, const struct dsn *why)
 void dest_free(struct dest *d)
 {
     timer_clear(&d->timer);
-    list_remove(&d->waiting);
     hmap_del(&d->transport->dests, str_of(d->key));
     why_set(d, NULL);
     mem_free(d->key);
@@ -84,6 +84,81 @@ void dest_revive(struct dest *d)
     dest_release(d);
 }
 
+/* --- offers: what a dest that waits for a slot of its transport would send */
+
+static void withdraw(struct dest *d)
+{
+    for (size_t i = 0; i < 2; i++) {
+        struct offer *o = &d->offers[i];
+        if (!o->entry)
+            continue;
+        struct job *j = o->entry->job;
+        list_remove(&o->link);
+        o->entry = NULL;
+        if (list_empty(&j->offers))
+            line_remove(&j->item);
+    }
+}
+
+/* Small mail takes turns by destination: its place is that of its dest, which loses it with each
+ * request, so that none takes all the slots. A long list keeps the place it has. */
+static void offer_one(struct dest *d, struct offer *o, struct line_item *item)
+{
+    struct transport *t = d->transport;
+    struct entry *e = CONTAINER(item, struct entry, item);
+    struct job *j = e->job;
+    *o = (struct offer){.dest = d, .entry = e};
+    list_push_back(&j->offers, &o->link);
+    if (!list_empty(&j->item.link))
+        return;
+    j->item.since_ns = slots_passable(&t->rules, &j->slots) ? j->since_ns : d->waiting_ns;
+    line_add(&t->waiting, &j->item);
+}
+
+static void offer(struct dest *d)
+{
+    int64_t now = clock_mono_ns();
+    withdraw(d);
+    if (d->waiting_ns == 0)
+        d->waiting_ns = now;
+    struct line_item *first = line_first(&d->todo);
+    offer_one(d, &d->offers[0], first);
+    struct line_item *other = line_candidate(&d->todo, &d->transport->rules, first, now);
+    if (other)
+        offer_one(d, &d->offers[1], other);
+}
+
+static void stop_waiting(struct dest *d)
+{
+    withdraw(d);
+    d->waiting_ns = 0;
+}
+
+/* --- what waits */
+
+int64_t dest_requests(const struct dest *d, const struct entry *e)
+{
+    int64_t left = e->count - e->at, limit = d->transport->opts.recipient_limit;
+    return limit > 0 ? (left + limit - 1) / limit : left > 0;
+}
+
+void dest_take_out(struct entry *e)
+{
+    struct dest *d = e->dest;
+    if (d->offers[0].entry == e || d->offers[1].entry == e)
+        withdraw(d);
+    line_remove(&e->item);
+    dest_uncount(e);
+    d->todo_count--;
+}
+
+void dest_uncount(struct entry *e)
+{
+    e->job->slots.left -= e->requests;
+    e->requests = 0;
+    e->job = NULL;
+}
+
 /* What waits for a dead site is deferred at once by the retry agent, which logs it: the message
  * goes back to sleep and holds no memory here. */
 static void suspend(struct dest *d, struct entry *e)
@@ -99,21 +174,32 @@ static void suspend(struct dest *d, struct entry *e)
 
 static void suspend_all(struct dest *d)
 {
-    struct list *node;
-    while ((node = list_pop_front(&d->todo)) != NULL) {
-        d->todo_count--;
-        suspend(d, CONTAINER(node, struct entry, link));
+    struct line_item *item;
+    stop_waiting(d);
+    while ((item = line_first(&d->todo)) != NULL) {
+        struct entry *e = CONTAINER(item, struct entry, item);
+        dest_take_out(e);
+        suspend(d, e);
     }
 }
 
 void dest_add(struct dest *d, struct entry *e)
 {
     if (d->state == DEST_DEAD) {
+        if (e->job)
+            dest_uncount(e);
         suspend(d, e);
         return;
     }
     e->dest = d;
-    list_push_back(&d->todo, &e->link);
+    if (!e->job) {
+        e->job = transport_job(d->transport, e->active);
+        e->requests = dest_requests(d, e);
+        e->job->slots.left += e->requests;
+    }
+    line_item_init(&e->item, &e->job->slots);
+    e->item.since_ns = e->job->since_ns;
+    line_add(&d->todo, &e->item);
     d->todo_count++;
     dest_pump(d);
 }
@@ -130,31 +216,36 @@ static bool may_go(const struct dest *d)
 }
 
 /* Whoever waits for a slot has it before those that come later, and before a dest that has just
- * given one back: no site takes all of a transport's processes. */
+ * given one back. */
 void dest_pump(struct dest *d)
 {
     struct transport *t = d->transport;
     while (!t->sched->draining && may_go(d)) {
-        if (!list_empty(&t->waiting) || !transport_has_slot(t)) {
-            if (list_empty(&d->waiting))
-                list_push_back(&t->waiting, &d->waiting);
+        if (!line_empty(&t->waiting) || !transport_has_slot(t)) {
+            offer(d);
             return;
         }
-        request_emit(d);
+        struct line_item *next = line_next(&d->todo, &t->rules, clock_mono_ns());
+        stop_waiting(d);
+        request_emit(d, CONTAINER(next, struct entry, item));
     }
+    stop_waiting(d);
 }
 
 void transport_pump(struct transport *t)
 {
-    while (!t->sched->draining && !list_empty(&t->waiting) && transport_has_slot(t)) {
-        struct dest *d = CONTAINER(t->waiting.next, struct dest, waiting);
-        list_remove(&d->waiting);
+    while (!t->sched->draining && !line_empty(&t->waiting) && transport_has_slot(t)) {
+        struct line_item *next = line_next(&t->waiting, &t->rules, clock_mono_ns());
+        struct job *j = CONTAINER(next, struct job, item);
+        struct offer *o = CONTAINER(j->offers.next, struct offer, link);
+        struct dest *d = o->dest;
+        struct entry *e = o->entry;
+        stop_waiting(d);
         if (!may_go(d))
             continue;
-        /* One request each, then to the end of the line. */
-        request_emit(d);
+        request_emit(d, e);
         if (may_go(d))
-            list_push_back(&t->waiting, &d->waiting);
+            offer(d);
     }
 }
 

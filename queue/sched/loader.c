@@ -24,6 +24,13 @@ bool loader_full(const struct sched *s)
     return s->active.count >= active_limit(s);
 }
 
+bool loader_fits(const struct sched *s, const struct qmsg *m)
+{
+    size_t n = m->env->rcpt_count;
+    return !loader_full(s) &&
+           (s->recipients < s->budget || n <= (size_t)s->opts.recipient_minimum);
+}
+
 static bool claim(struct qmsg *m)
 {
     return __atomic_exchange_n(&m->claimed, 1, __ATOMIC_ACQ_REL) == 0;
@@ -45,7 +52,7 @@ bool loader_take(struct sched *s, struct qmsg *m, bool flushed)
 
 void loader_take_or_leave(struct sched *s, struct qmsg *m)
 {
-    if (!loader_full(s)) {
+    if (loader_fits(s, m)) {
         (void)loader_take(s, m, false);
         return;
     }
@@ -66,7 +73,12 @@ static struct err *load_one(struct sched *s, uint64_t seq, int64_t now_us)
         qmsg_unref(m);
         return NULL;
     }
-    (void)loader_take(s, m, false);
+    if (loader_fits(s, m)) {
+        (void)loader_take(s, m, false);
+        return NULL;
+    }
+    qmsg_unref(m);
+    s->more = s->wide = true;
     return NULL;
 }
 
@@ -119,7 +131,7 @@ static void run_now(struct sched *s)
     if (s->loading || s->draining)
         return;
     s->loading = true;
-    s->more = false;
+    s->more = s->wide = false;
     s->run_after = (struct store_due){0};
     s->run_until_us = clock_wall_us();
     step(&s->step_timer);
@@ -184,13 +196,15 @@ void loader_room(struct sched *s)
     event_set(&s->room);
     /* In batches: a run for each message that leaves would look through the same rows again. */
     size_t limit = active_limit(s);
-    if (s->started && s->more && s->active.count <= limit - limit / 4)
+    bool room = s->active.count <= limit - limit / 4 &&
+                (!s->wide || s->recipients <= s->budget - s->budget / 4);
+    if (s->started && s->more && room)
         run_now(s);
 }
 
-static struct err *wait_for_room(struct sched *s)
+static struct err *wait_for_room(struct sched *s, const struct qmsg *m)
 {
-    while (loader_full(s) && !s->draining) {
+    while ((m ? !loader_fits(s, m) : loader_full(s)) && !s->draining) {
         event_clear(&s->room);
         struct err *e = event_wait(&s->room, DEADLINE_NEVER);
         if (e)
@@ -204,12 +218,17 @@ static struct err *flush_one(struct sched *s, const struct store_pick *p)
     struct qmsg *m = NULL;
     if ((p->flags & MESSAGE_HOLD) || umap_get(&s->active, p->seq))
         return NULL;
-    struct err *e = wait_for_room(s);
+    struct err *e = wait_for_room(s, NULL);
     if (!e && !s->draining)
         e = store_get(s->store, p->seq, &m);
-    if (e || !m)
+    if (!e && m)
+        e = wait_for_room(s, m);
+    if (e || !m) {
+        if (m)
+            qmsg_unref(m);
         return e;
-    if (qmsg_flags(m) & MESSAGE_HOLD)
+    }
+    if ((qmsg_flags(m) & MESSAGE_HOLD) || qmsg_removed(m))
         qmsg_unref(m);
     else
         (void)loader_take(s, m, true);

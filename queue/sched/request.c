@@ -71,32 +71,31 @@ static void answer(struct agent_wait *w, struct request *next)
     worker_post(w->worker, &w->answer);
 }
 
-/* The first entry gives a share; the rest of it waits behind the others, so that a message with
- * many recipients does not keep those with few waiting. */
-static struct request *next_share(struct dest *d)
+static struct request *next_share(struct dest *d, struct entry *e)
 {
-    struct entry *e = CONTAINER(d->todo.next, struct entry, link);
-    list_remove(&e->link);
     int64_t limit = d->transport->opts.recipient_limit;
+    struct slots *slots = &e->job->slots;
     uint32_t left = e->count - e->at;
     uint32_t n = limit > 0 && limit < left ? (uint32_t)limit : left;
     struct request *r = request_new(d, e, n);
     e->at += n;
     e->active->running++;
-    if (e->at < e->count) {
-        list_push_back(&d->todo, &e->link);
+    int64_t requests = dest_requests(d, e);
+    slots->left += requests - e->requests;
+    slots->gone++;
+    e->requests = requests;
+    if (e->at < e->count)
         return r;
-    }
-    d->todo_count--;
+    dest_take_out(e);
     list_remove(&e->peers);
     mem_free(e);
     return r;
 }
 
-void request_emit(struct dest *d)
+void request_emit(struct dest *d, struct entry *e)
 {
     struct sched *s = d->transport->sched;
-    struct request *r = next_share(d);
+    struct request *r = next_share(d, e);
     d->busy++;
     d->transport->busy++;
     s->requests_out++;

@@ -9,6 +9,19 @@
 #include "io/base/mem.h"
 #include "queue/sched/state.h"
 
+#define AT_ONCE 512 /* recipients filed between two yields */
+
+/* SCHEDULER_README, "Dealing with memory resource limits": as many as Postfix holds at most. */
+static uint64_t budget_of(const struct sched_options *o)
+{
+    if (o->message_recipient_limit <= 0)
+        return UINT64_MAX;
+    int64_t all = o->recipient_minimum * o->message_active_limit;
+    for (size_t i = 0; i < o->transport_count; i++)
+        all += o->transports[i].pool + o->transports[i].extra_pool;
+    return (uint64_t)(all > o->message_recipient_limit ? all : o->message_recipient_limit);
+}
+
 static void copy_options(struct sched *s, const struct sched_options *o)
 {
     struct arena *a = arena_new(0, 0);
@@ -23,6 +36,7 @@ static void copy_options(struct sched *s, const struct sched_options *o)
     s->opts.fallback.name = "";
     s->opts.fallback.why = arena_cstr(a, str_of(o->fallback.why));
     s->opts.defer_transports = arena_cstr(a, str_of(o->defer_transports));
+    s->budget = budget_of(&s->opts);
     if (s->opts_arena)
         arena_free(s->opts_arena);
     s->opts_arena = a;
@@ -68,8 +82,7 @@ void sched_free(struct sched *s)
         struct active *a = value;
         active_stop(a);
         qmsg_unref(a->m);
-        mem_free(a->fresh);
-        mem_free(a);
+        active_drop(a);
     }
     umap_fini(&s->active);
     at = 0;
@@ -101,6 +114,7 @@ struct active *sched_admit(struct sched *s, struct qmsg *m)
     list_init(&a->entries);
     m->sched = a;
     m->active_since_us = clock_wall_us();
+    s->recipients += m->env->rcpt_count;
     CHECK(umap_put(&s->active, m->seq, a) == NULL);
     atomic_store_explicit(&s->active_count, s->active.count, memory_order_relaxed);
     return a;
@@ -118,6 +132,7 @@ static void resolve_main(void *arg)
 {
     struct active *a = arg;
     a->sched->hooks->resolve(a->sched->hooks->ctx, a->m);
+    order_recipients(a->m);
     a->mbox.fn = resolved_on_sched;
     worker_post(a->sched->home, &a->mbox);
 }
@@ -176,6 +191,7 @@ static struct dest *dest_of(const struct active *a, struct rcpt *r, struct buf *
 struct bin {
     struct bin *next; /* in the order in which they were met */
     struct dest *dest; /* pinned */
+    struct entry *entry;
     uint32_t count, cap;
     uint32_t *rcpts;
 };
@@ -185,8 +201,8 @@ static struct entry *entry_new(struct active *a, const uint32_t *rcpts, uint32_t
     struct entry *e = mem_alloc(sizeof(*e) + count * sizeof(e->rcpts[0]));
     *e = (struct entry){.active = a, .count = count};
     memcpy(e->rcpts, rcpts, count * sizeof(e->rcpts[0]));
-    list_init(&e->link);
-    list_push_back(&a->entries, &e->peers);
+    list_init(&e->item.link);
+    list_init(&e->peers);
     return e;
 }
 
@@ -199,10 +215,30 @@ static void bin_add(struct bin *bin, uint32_t index)
     bin->rcpts[bin->count++] = index;
 }
 
+/* A long list is filed in pieces, by a fiber: between them others have their turn, and the message
+ * may be removed, held, be told to be. */
+static void pause_after(const struct active *a, uint32_t done)
+{
+    if (a->m->env->rcpt_count > AT_ONCE && done % AT_ONCE == AT_ONCE - 1)
+        fiber_yield();
+}
+
 struct bins {
     struct umap by_dest;
     struct bin *first, **end;
 };
+
+static void file_entry(struct active *a, struct dest *d, struct entry *e)
+{
+    if (!a->want_remove && !a->want_hold && !a->again && !a->damaged) {
+        list_push_back(&a->entries, &e->peers);
+        dest_add(d, e);
+        return;
+    }
+    if (e->job)
+        dest_uncount(e);
+    mem_free(e);
+}
 
 static struct bin *bin_of(struct bins *bins, struct dest *d)
 {
@@ -219,48 +255,51 @@ static struct bin *bin_of(struct bins *bins, struct dest *d)
     return bin;
 }
 
-/* A message's recipients at one destination go out in the order of their addresses, and are split
- * so. */
-static int by_address(const void *left, const void *right, void *ctx)
+/* The bins in the order in which they were met, the recipients in theirs. */
+static void gather(struct active *a, struct bins *bins, struct bin **of)
 {
-    const struct rcpt *rcpts = ctx;
-    struct str l = rcpts[*(const uint32_t *)left].address,
-               r = rcpts[*(const uint32_t *)right].address;
-    ssize_t l_at = str_rindex(l, '@'), r_at = str_rindex(r, '@');
-    if ((l_at < 0) != (r_at < 0))
-        return l_at < 0 ? 1 : -1;
-    int order = 0;
-    if (l_at >= 0) {
-        struct str l_domain = str_from(l, (size_t)l_at), r_domain = str_from(r, (size_t)r_at);
-        size_t both = l_domain.len < r_domain.len ? l_domain.len : r_domain.len;
-        order = strncasecmp(l_domain.ptr, r_domain.ptr, both);
-        if (order == 0)
-            order = (l_domain.len > both) - (r_domain.len > both);
+    const struct envelope *env = a->m->env;
+    struct buf scratch = {0};
+    for (uint32_t i = 0; i < env->rcpt_count; i++) {
+        of[i] = NULL;
+        if (wants_delivery(&env->rcpts[i]))
+            of[i] = bin_of(bins, dest_of(a, &env->rcpts[i], &scratch));
+        pause_after(a, i);
     }
-    return order ? order : str_cmp(l, r);
+    for (uint32_t i = 0; i < env->rcpt_count; i++) {
+        uint32_t at = a->m->order[i];
+        if (of[at])
+            bin_add(of[at], at);
+        pause_after(a, i);
+    }
+    buf_fini(&scratch);
 }
 
 static void file_many(struct active *a)
 {
-    struct envelope *env = a->m->env;
     struct bins bins = {.end = &bins.first};
-    struct bin *bin;
-    struct buf scratch = {0};
-    for (uint32_t i = 0; i < env->rcpt_count; i++)
-        if (wants_delivery(&env->rcpts[i]))
-            bin_add(bin_of(&bins, dest_of(a, &env->rcpts[i], &scratch)), i);
+    struct bin *bin, **of = mem_alloc(a->m->env->rcpt_count * sizeof(struct bin *));
+    uint32_t n = 0;
+    gather(a, &bins, of);
+    mem_free(of);
+    for (bin = bins.first; bin; bin = bin->next) {
+        bin->entry = entry_new(a, bin->rcpts, bin->count);
+        bin->entry->job = transport_job(bin->dest->transport, a);
+        bin->entry->requests = dest_requests(bin->dest, bin->entry);
+        bin->entry->job->slots.left += bin->entry->requests;
+        pause_after(a, n++);
+    }
     while ((bin = bins.first) != NULL) {
         struct dest *d = bin->dest;
         bins.first = bin->next;
-        qsort_r(bin->rcpts, bin->count, sizeof(bin->rcpts[0]), by_address, env->rcpts);
-        dest_add(d, entry_new(a, bin->rcpts, bin->count));
+        file_entry(a, d, bin->entry);
         d->pins--;
         dest_release(d);
         mem_free(bin->rcpts);
         mem_free(bin);
+        pause_after(a, n++);
     }
     umap_fini(&bins.by_dest);
-    buf_fini(&scratch);
 }
 
 static void file_one(struct active *a)
@@ -269,13 +308,29 @@ static void file_one(struct active *a)
     struct rcpt *r = &a->m->env->rcpts[0];
     if (wants_delivery(r)) {
         uint32_t zero = 0;
-        dest_add(dest_of(a, r, &scratch), entry_new(a, &zero, 1));
+        file_entry(a, dest_of(a, r, &scratch), entry_new(a, &zero, 1));
     }
     buf_fini(&scratch);
 }
 
+static void filed(struct active *a)
+{
+    a->running--;
+    active_settle(a);
+}
+
+static void file_main(void *arg)
+{
+    struct active *a = arg;
+    struct sched *s = a->sched;
+    file_many(a);
+    filed(a);
+    sched_fiber_ended(s);
+}
+
 void sched_resolved(struct active *a)
 {
+    struct sched *s = a->sched;
     struct envelope *env = a->m->env;
     a->state = ACTIVE_RUNNING;
     if (a->want_remove || a->want_hold || a->again) {
@@ -287,10 +342,14 @@ void sched_resolved(struct active *a)
              STR_ARG(sender), (unsigned long long)env->data_size, env->rcpt_count);
     store_note_destinations(a->m);
     a->running++; /* nothing may end it while its recipients are being filed */
+    if (env->rcpt_count > AT_ONCE) {
+        s->requests_out++;
+        worker_spawn(s->home, "file", file_main, a);
+        return;
+    }
     if (env->rcpt_count == 1)
         file_one(a);
     else
         file_many(a);
-    a->running--;
-    active_settle(a);
+    filed(a);
 }

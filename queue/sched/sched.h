@@ -23,6 +23,9 @@ struct sched_transport {
     double positive_feedback;
     double positive_per_window;
     bool positive_sqrt;
+    int64_t pool, extra_pool; /* default_recipient_limit, default_extra_recipient_limit */
+    int64_t slot_cost, slot_loan, slot_discount; /* default_delivery_slot_... */
+    int64_t minimum_slots;                       /* default_minimum_delivery_slots */
     int64_t process_limit; /* maxproc of master.cf; 0 = none */
     bool unavailable;      /* master.cf service that does not exist here: defer with `why` */
     const char *why;
@@ -32,7 +35,9 @@ struct sched_options {
     size_t transport_count;
     struct sched_transport
         fallback; /* transports nobody declared: unavailable, "mail transport unavailable" */
-    int64_t message_active_limit; /* qmgr_message_active_limit */
+    int64_t message_active_limit;    /* qmgr_message_active_limit */
+    int64_t message_recipient_limit; /* qmgr_message_recipient_limit; 0 = none */
+    int64_t recipient_minimum;       /* qmgr_message_recipient_minimum */
     int64_t queue_run_delay_s, minimal_backoff_s, maximal_backoff_s;
     int64_t maximal_lifetime_s, bounce_lifetime_s;
     int64_t delay_warning_s; /* delay_warning_time; 0 = off */

@@ -15,6 +15,7 @@
 #include "io/fiber/wait.h"
 #include "queue/queue.h"
 #include "queue/sched/feedback.h"
+#include "queue/sched/line.h"
 #include "queue/sched/request.h"
 #include "queue/sched/sched.h"
 #include "queue/store/store.h"
@@ -28,12 +29,19 @@ struct transport {
     struct sched_transport opts;
     struct hmap dests; /* key -> struct dest */
     int64_t busy;      /* requests out, against opts.process_limit */
-    struct list
-        waiting; /* dests with work that found no slot, in turn; empty while there is a slot */
+    struct line waiting; /* jobs whose dests found no slot; empty while there is a slot */
+    struct slot_rules rules;
     struct timer pause; /* transport_rate_delay: nothing goes out while `paused` */
     bool paused;
     bool internal; /* retry, error, discard: no site that could be dead */
     bool deferred; /* in defer_transports: only what was flushed is tried */
+};
+
+/* A dest that waits for a slot of its transport offers what it would send. */
+struct offer {
+    struct list link; /* job->offers */
+    struct dest *dest;
+    struct entry *entry; /* NULL: nothing offered */
 };
 
 struct dest {
@@ -44,21 +52,34 @@ struct dest {
     struct window window;
     int64_t busy;
     uint32_t pins;    /* somebody holds a pointer while entries are being made */
-    struct list todo; /* struct entry; each gives one request, then goes to the end of the line */
+    struct line todo; /* struct entry */
     size_t todo_count;
+    struct offer offers[2]; /* who is first, and who would pass */
+    int64_t waiting_ns;     /* since when it waits for a slot; 0 = it does not */
     struct list idle;    /* struct agent_wait: open connections, the latest first */
     struct dsn why;      /* DEAD: what was wrong; strings on the heap */
     struct timer timer;  /* end of PAUSED or DEAD */
-    struct list waiting; /* in transport->waiting */
+};
+
+/* What one message has to deliver through one transport. */
+struct job {
+    struct transport *transport; /* NULL: not in use */
+    struct slots slots;
+    struct line_item item; /* transport->waiting */
+    struct list offers;    /* of dests; empty: in no line */
+    int64_t since_ns;
+    struct job *next; /* active->job */
 };
 
 /* One message's recipients for one destination: becomes one request for each recipient_limit of
  * them. */
 struct entry {
-    struct list link;  /* dest->todo */
-    struct list peers; /* active->entries */
+    struct line_item item; /* dest->todo */
+    struct list peers;     /* active->entries */
     struct active *active;
+    struct job *job; /* NULL: it does not count for one yet */
     struct dest *dest;
+    int64_t requests;   /* it counts for so many in job->slots.left */
     uint32_t at, count; /* the first that has not gone out; all */
     uint32_t rcpts[];   /* indexes */
 };
@@ -70,6 +91,7 @@ struct active {
     struct sched *sched;
     enum active_state state;
     struct list entries; /* waiting on a dest */
+    struct job job;      /* the first of a list; nearly always all of it */
     uint32_t running;    /* requests out */
     bool want_remove, want_hold;
     bool again; /* comes back at once, resolved anew (requeue, release) */
@@ -108,6 +130,9 @@ struct sched {
     struct store *store;
     struct hmap transports;
     struct umap active;  /* seq -> struct active */
+    uint64_t recipients; /* of them */
+    uint64_t budget;     /* for them; see loader_fits */
+    uint64_t jobs;       /* made since start: their ids */
     size_t requests_out; /* fibers that will post back: requests, resolves, notices, flushes */
     bool draining;
     struct event idle;             /* draining, and nothing is out */
@@ -120,6 +145,7 @@ struct sched {
     int64_t run_until_us;
     struct event room; /* a message left the active queue */
     bool more;         /* the last run ended for want of room */
+    bool wide;         /* for recipients, at least */
     bool loading, started;
     int64_t strays_until_ns; /* until then mail that was left in the log may come up in the index */
 };
@@ -140,10 +166,16 @@ void active_damaged(struct active *a);
 /* Pull waiting entries back, so that a wanted act can end the cycle. */
 void active_stop(struct active *a);
 void active_free(struct active *a);
+void active_drop(struct active *a); /* its memory alone */
 /* The present states of these recipients, lazily. */
 void active_mark(struct active *a, const uint32_t *rcpts, size_t n);
 
+/* order.c: on the worker that has resolved m. Yields. */
+void order_recipients(struct qmsg *m);
+
 /* transport.c */
+/* a's job in it; made when it has none. */
+struct job *transport_job(struct transport *t, struct active *a);
 struct transport *transport_get(struct sched *s, const char *name);
 void transport_configure(struct transport *t); /* after s->opts has changed */
 void transport_free(struct transport *t);
@@ -153,6 +185,11 @@ void transport_finished(struct transport *t); /* a request came back */
 /* dest.c */
 struct dest *dest_get(struct transport *t, const char *key, const char *nexthop);
 void dest_add(struct dest *d, struct entry *e);
+/* Takes e out of its line; its owner frees it or adds it elsewhere. */
+void dest_take_out(struct entry *e);
+/* It no longer counts for its job. */
+void dest_uncount(struct entry *e);
+int64_t dest_requests(const struct dest *d, const struct entry *e); /* that are left of e */
 void dest_pump(struct dest *d);
 void dest_finished(struct dest *d, bool dead, const struct dsn *why);
 void dest_revive(struct dest *d);
@@ -167,6 +204,9 @@ void loader_configure(struct sched *s); /* after s->opts has changed */
 void loader_soon(struct sched *s); /* there is mail that found no room, or will be due shortly */
 void loader_room(struct sched *s); /* a message left the active queue */
 bool loader_full(const struct sched *s);
+/* There is room for m and its recipients. Small ones always find some, so that a few long lists do
+ * not keep everybody else out. */
+bool loader_fits(const struct sched *s, const struct qmsg *m);
 /* Take m (a reference) into the active queue, unless someone has it already. */
 bool loader_take(struct sched *s, struct qmsg *m, bool flushed);
 /* The same when there is room; else it comes with a run, soon. */
@@ -175,7 +215,8 @@ void loader_take_or_leave(struct sched *s, struct qmsg *m);
 void loader_flush(struct sched *s, struct str site);
 
 /* request.c */
-void request_emit(struct dest *d);   /* a share of its first entry */
+/* A share of e, which is in d's line, and all of it leaves the line at the last. */
+void request_emit(struct dest *d, struct entry *e);
 void request_drain(struct sched *s); /* agents that wait for more are told there is none */
 
 #endif

@@ -32,6 +32,10 @@ void transport_configure(struct transport *t)
     t->opts = *options_for(t->sched, name);
     t->opts.name = name;
     t->opts.why = NULL;
+    t->rules = (struct slot_rules){.cost = t->opts.slot_cost,
+                                   .loan = t->opts.slot_loan,
+                                   .discount = t->opts.slot_discount,
+                                   .minimum = t->opts.minimum_slots};
     t->deferred = !t->internal && listed(t->sched->opts.defer_transports, name);
     if (t->opts.transport_rate_delay_ms <= 0) {
         timer_clear(&t->pause);
@@ -59,10 +63,33 @@ struct transport *transport_get(struct sched *s, const char *name)
     t->opts.name = mem_strdup(name);
     t->internal =
         strcmp(name, "retry") == 0 || strcmp(name, "error") == 0 || strcmp(name, "discard") == 0;
-    list_init(&t->waiting);
+    line_init(&t->waiting);
     transport_configure(t);
     hmap_put(&s->transports, str_of(name), t);
     return t;
+}
+
+static void job_init(struct job *j, struct transport *t)
+{
+    *j = (struct job){.transport = t, .since_ns = clock_mono_ns()};
+    j->slots.id = ++t->sched->jobs;
+    line_item_init(&j->item, &j->slots);
+    list_init(&j->offers);
+}
+
+struct job *transport_job(struct transport *t, struct active *a)
+{
+    if (!a->job.transport)
+        job_init(&a->job, t);
+    struct job *j = &a->job;
+    for (; j->transport != t; j = j->next) {
+        if (j->next)
+            continue;
+        struct job *other = MEM_NEW(struct job);
+        job_init(other, t);
+        j->next = other;
+    }
+    return j;
 }
 
 void transport_free(struct transport *t)

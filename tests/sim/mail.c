@@ -375,7 +375,8 @@ static struct err *notify(void *ctx, const struct notice *t)
 
 static struct sched_transport smtp = {
     .name = "smtp", .initial_concurrency = 3, .concurrency_limit = 5, .recipient_limit = 2,
-    .failed_cohort_limit = 1, .positive_per_window = 1, .negative_per_window = 1};
+    .failed_cohort_limit = 1, .positive_per_window = 1, .negative_per_window = 1,
+    .slot_cost = 5, .slot_loan = 3, .slot_discount = 50, .minimum_slots = 1};
 
 static void open_queue(struct mail *w, struct err **e_out)
 {

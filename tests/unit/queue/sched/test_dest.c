@@ -12,7 +12,7 @@ static void post_many(int n, const char *kind, const char *domain)
 }
 
 struct peek {
-    const char *nexthop;
+    const char *transport, *nexthop;
     bool there;
     enum dest_state state;
     int64_t window;
@@ -22,7 +22,7 @@ struct peek {
 static void peek_main(void *arg)
 {
     struct peek *p = arg;
-    struct transport *t = hmap_get(&world.q->sched->transports, STR("smtp"));
+    struct transport *t = hmap_get(&world.q->sched->transports, str_of(p->transport));
     const struct dest *d = t ? hmap_get(&t->dests, str_of(p->nexthop)) : NULL;
     p->there = d != NULL;
     if (d == NULL)
@@ -34,11 +34,28 @@ static void peek_main(void *arg)
     LIST_EACH(&d->idle, it) p->idle++;
 }
 
-static struct peek peek(const char *nexthop)
+static struct peek peek_in(const char *transport, const char *nexthop)
 {
-    struct peek p = {.nexthop = nexthop};
+    struct peek p = {.transport = transport, .nexthop = nexthop};
     there(world.sched, peek_main, &p);
     return p;
+}
+
+static struct peek peek(const char *nexthop)
+{
+    return peek_in("smtp", nexthop);
+}
+
+static void recipients_main(void *arg)
+{
+    *(uint64_t *)arg = world.q->sched->recipients;
+}
+
+static uint64_t active_recipients(void)
+{
+    uint64_t n;
+    there(world.sched, recipients_main, &n);
+    return n;
 }
 
 static void the_window_grows_to_the_limit(void **state)
@@ -211,6 +228,145 @@ static void small_messages_pass_a_large_one(void **state)
     assert_true(queue_down(5000));
 }
 
+/* Requests that went out of a transport, all its sites together. */
+static int requests_of(const char *prefix)
+{
+    int n = 0;
+    size_t at = 0;
+    struct str key;
+    void *value;
+    pthread_mutex_lock(&world.lock);
+    while (hmap_next(&world.sites, &at, &key, &value))
+        if (str_starts(key, str_of(prefix)))
+            n += ((struct site *)value)->requests;
+    pthread_mutex_unlock(&world.lock);
+    return n;
+}
+
+/* One message for 2,000 destinations, and two processes for all of them. */
+static void a_list_of_many_sites_is_passed_too(void **state)
+{
+    (void)state;
+    enum { N = 2000 };
+    static char text[N][32];
+    static const char *rcpts[N];
+    for (int i = 0; i < N; i++) {
+        snprintf(text[i], sizeof text[i], "%s@lim.d%d", i < 2 ? "gate" : "ok", i);
+        rcpts[i] = text[i];
+    }
+    struct posting large = {.rcpts = rcpts, .rcpt_count = N};
+    struct sched_transport *t = transport_add("lim");
+    t->process_limit = 2;
+    queue_up();
+    post(&large);
+    WAIT_FOR(limited_busy() == 2);
+    const char *small = post_to("ok@lim.other");
+    const char *shared = post_to("ok@lim.d1999"); /* behind one of the list's own */
+    WAIT_FOR(is_in(shared, QUEUE_ACTIVE) && is_in(small, QUEUE_ACTIVE));
+    WAIT_FOR(peek_in("lim", "lim.d1999").todo == 2 && peek_in("lim", "lim.other").todo == 1);
+    world.gate_open = true;
+    WAIT_FOR(gone(small) && gone(shared));
+    assert_in_range(requests_of("lim/"), 2, N / 2);
+    WAIT_FOR(gone(large.id));
+    assert_int_equal(requests_of("lim/"), N + 2);
+    assert_true(queue_down(20000));
+}
+
+/* It has earned three slots in advance and one of five after that, and gives no more. */
+static void a_list_is_not_starved_by_small_mail(void **state)
+{
+    (void)state;
+    enum { N = 60, SMALL = 200 };
+    static char text[N][24];
+    static const char *rcpts[N];
+    for (int i = 0; i < N; i++) {
+        snprintf(text[i], sizeof text[i], "gate-%d@a.org", i);
+        rcpts[i] = text[i];
+    }
+    struct posting large = {.rcpts = rcpts, .rcpt_count = N};
+    world.transports[0].concurrency_limit = world.transports[0].initial_concurrency = 1;
+    world.transports[0].recipient_limit = 2;
+    world.slow_ms = 3;
+    queue_up();
+    post(&large);
+    WAIT_FOR(site_seen("smtp", "a.org").busy == 1);
+    post_many(SMALL, "slow", "a.org");
+    WAIT_FOR(peek("a.org").todo == SMALL + 1);
+    world.gate_open = true;
+    WAIT_FOR(gone(large.id));
+    /* 30 requests of its own, 6 that passed it, and what came while it was taken out. */
+    assert_in_range(site_seen("smtp", "a.org").requests, 30, 30 + 6 + 60);
+    WAIT_FOR(seen(&world.sent) == N + SMALL);
+    assert_true(queue_down(20000));
+}
+
+/* Long enough to be sorted and filed in pieces; every recipient once, in the order of addresses. */
+static void a_long_list_is_filed_in_pieces(void **state)
+{
+    (void)state;
+    enum { N = 5000 };
+    static char text[N][32];
+    static const char *rcpts[N];
+    for (int i = 0; i < N; i++) {
+        snprintf(text[i], sizeof text[i], "ok-%04d@d%d.org", i * 7919 % N, i % 7);
+        rcpts[i] = text[i];
+    }
+    struct posting large = {.rcpts = rcpts, .rcpt_count = N};
+    queue_up();
+    post(&large);
+    WAIT_FOR(seen(&world.sent) == N && gone(large.id));
+    assert_int_equal(requests_of("smtp/"), 7 * ((N / 7 + 50) / 50));
+    assert_true(queue_down(20000));
+}
+
+/* Removed while it is being filed, or soon after: nothing is left of it. */
+static void a_long_list_is_removed(void **state)
+{
+    (void)state;
+    enum { N = 20000 };
+    static char text[N][32];
+    static const char *rcpts[N];
+    for (int i = 0; i < N; i++) {
+        snprintf(text[i], sizeof text[i], "gate-%d@d%d.org", i, i);
+        rcpts[i] = text[i];
+    }
+    struct posting large = {.rcpts = rcpts, .rcpt_count = N};
+    queue_up();
+    post(&large);
+    act(QUEUE_ACT_REMOVE, large.id, QUEUE_ANY);
+    world.gate_open = true;
+    WAIT_FOR(idle() && list_count() == 0);
+    assert_true(queue_down(20000));
+}
+
+/* The budget is full of one list: small mail comes in, another list waits in the log. */
+static void recipients_are_counted(void **state)
+{
+    (void)state;
+    enum { N = 40 };
+    static char text[N][24];
+    static const char *rcpts[N];
+    for (int i = 0; i < N; i++) {
+        snprintf(text[i], sizeof text[i], "gate-%d@a.org", i);
+        rcpts[i] = text[i];
+    }
+    struct posting first = {.rcpts = rcpts, .rcpt_count = N}, second = first;
+    world.so.message_active_limit = 3;
+    world.so.message_recipient_limit = 20;
+    world.so.recipient_minimum = 2;
+    queue_up();
+    post(&first);
+    WAIT_FOR(site_seen("smtp", "a.org").busy > 0);
+    post(&second);
+    (void)post_to("ok@b.org");
+    WAIT_FOR(seen(&world.sent) == 1);
+    assert_int_equal(active_recipients(), N);
+    world.gate_open = true;
+    WAIT_FOR(gone(first.id) && gone(second.id));
+    assert_int_equal(active_recipients(), 0);
+    assert_true(queue_down(5000));
+}
+
 static void one_recipient_one_destination(void **state)
 {
     (void)state;
@@ -278,6 +434,11 @@ int main(void)
         QUEUE_TEST(processes_are_shared_in_turn),
         QUEUE_TEST(idle_connections_do_not_block),
         QUEUE_TEST(small_messages_pass_a_large_one),
+        QUEUE_TEST(a_list_of_many_sites_is_passed_too),
+        QUEUE_TEST(a_list_is_not_starved_by_small_mail),
+        QUEUE_TEST(a_long_list_is_filed_in_pieces),
+        QUEUE_TEST(a_long_list_is_removed),
+        QUEUE_TEST(recipients_are_counted),
         QUEUE_TEST(one_recipient_one_destination),
         QUEUE_TEST(new_limits_after_a_reload),
     };
