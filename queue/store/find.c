@@ -48,10 +48,53 @@ struct err *store_get(struct store *s, uint64_t seq, struct qmsg **out)
     return index_trouble(s, e);
 }
 
+static bool due_before(struct store_due a, struct store_due b)
+{
+    return a.due_us != b.due_us ? a.due_us < b.due_us : a.seq < b.seq;
+}
+
+static int by_due(const void *a, const void *b)
+{
+    const struct store_due *x = a, *y = b;
+    return due_before(*x, *y) ? -1 : due_before(*y, *x);
+}
+
+/* Of the messages in memory those the index does not know, or knows otherwise. */
+static void due_in_memory(struct store *s, struct store_due after, int64_t until_us, struct buf *list)
+{
+    size_t at = 0;
+    uint64_t seq;
+    void *value;
+    pthread_mutex_lock(&s->lock);
+    while (umap_next(&s->messages, &at, &seq, &value)) {
+        const struct message *m = value;
+        struct store_due d = {.due_us = m->due_us, .seq = seq};
+        if ((m->stage == STAGE_INDEXED && !m->dirty) || m->dead || (m->flags & MESSAGE_HOLD) ||
+            m->stage == STAGE_NEW || d.due_us > until_us || !due_before(after, d))
+            continue;
+        buf_add(list, &d, sizeof d);
+    }
+    pthread_mutex_unlock(&s->lock);
+}
+
 struct err *store_due(struct store *s, struct store_due after, int64_t until_us,
                       struct store_due *out, size_t max, size_t *count_out)
 {
-    return index_trouble(s, index_due(s->index, after, until_us, out, max, count_out));
+    struct err *e = index_due(s->index, after, until_us, out, max, count_out);
+    if (e != NULL || !s->stuck)
+        return index_trouble(s, e);
+    /* No row can be written: mail that came just before must go out all the same. */
+    struct buf list = {0};
+    buf_add(&list, out, *count_out * sizeof *out);
+    due_in_memory(s, after, until_us, &list);
+    size_t n = list.len / sizeof *out;
+    if (n > 1)
+        qsort(list.ptr, n, sizeof *out, by_due);
+    *count_out = n < max ? n : max;
+    if (n > 0)
+        memcpy(out, list.ptr, *count_out * sizeof *out);
+    buf_fini(&list);
+    return NULL;
 }
 
 /* --- listing: the index, and what is newer than it, from memory. No round of the keeper is waited
@@ -224,6 +267,8 @@ struct err *store_query(struct store *s, struct store_query *q, struct store_pic
     if (e == NULL && q->until == 0) {
         q->until = atomic_load(&s->next_seq);
         e = keeper_round(s, 0);
+        if (e != NULL && (e->kind == ERR_IO || e->kind == ERR_FULL))
+            e = NULL; /* what the index knows can be found on a disk that takes nothing, too */
     }
     if (e == NULL)
         e = index_query(s->index, q, out, max, count_out);

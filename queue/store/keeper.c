@@ -338,6 +338,7 @@ struct err *keeper_round(struct store *s, int64_t min_age_ms)
         put_back(&r);
     buf_fini(&r.dead);
     buf_fini(&r.unlinks);
+    s->stuck = e != NULL;
     sem_give(&s->round);
     fiber_shield_end();
     return e;

@@ -129,6 +129,7 @@ struct store {
     bool stopping;
     struct sem round; /* one index round at a time */
     int64_t round_ns; /* when the last one began */
+    bool stuck;       /* it failed: what has come or changed since is known in memory alone */
     int64_t warned_ns;
     _Atomic bool wake_posted;
     struct mbox_msg wake_msg;

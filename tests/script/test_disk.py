@@ -115,3 +115,45 @@ def test_a_stop_and_start_on_a_full_disk(small_disk, sink):
         server.start()
         listing = server.run("mailq").stdout
         assert all(one in listing for one in ids) and "in 6 Requests" in listing, listing
+
+
+def test_a_file_system_that_turns_read_only(small_disk, sink):
+    """Errors make ext4 remount itself read-only under the open files: mail is refused for a while, not
+    lost, what is there goes out, and nothing crashes."""
+    folder, queue = small_disk
+    device = next(line.split()[0] for line in open("/proc/mounts") if line.split()[1] == folder)
+    trigger = "/sys/fs/ext4/%s/trigger_fs_error" % os.path.basename(device)
+    if not os.access(trigger, os.W_OK):
+        pytest.skip("no way to make this file system fail")
+    subprocess.run(["mount", "-o", "remount,errors=remount-ro", folder], check=True)
+    with Ringpost(params={"relayhost": "[127.0.0.1]:1", "queue_run_delay": "2s",
+                          "minimal_backoff_time": "2s", "maximal_backoff_time": "2s"},
+                  queue=queue) as server:
+        ids = [server.submit("a@example.com", ["b@dest.example"]) for _ in range(5)]
+        server.wait_log("status=deferred", count=5)
+        engines = server.engine_pids()
+        with open(trigger, "w") as handle:
+            handle.write("from tests/script/test_disk.py")
+        refused = [offer(server, 1000) for _ in range(5)]
+        assert all(400 <= reply.code < 500 for reply in refused), [r.text for r in refused]
+        large = offer(server, 3 * MIB)
+        assert 400 <= large.code < 500, large.text
+        listing = server.run("mailq").stdout
+        assert all(one in listing for one in ids) and "in 5 Requests" in listing, listing
+        # What is there is read and delivered, though no mark can be written.
+        server.params["relayhost"] = "[127.0.0.1]:%d" % sink.port
+        server.write_config()
+        server.run("postfix", "reload", check=True)
+        server.run("postqueue", "-f", check=True)
+        sink.wait(5, timeout=30)
+        assert server.engine_pids() == engines, "the engine was restarted"
+        server.kill_all()
+        limit = time.monotonic() + 20
+        while subprocess.run(["umount", folder], capture_output=True).returncode:
+            assert time.monotonic() < limit, "somebody still uses the file system"
+            time.sleep(0.1)
+        subprocess.run(["e2fsck", "-fy", folder + ".img"], capture_output=True, timeout=60)
+        subprocess.run(["mount", "-o", "loop", folder + ".img", folder], check=True, timeout=60)
+        server.start()
+        assert offer(server, 1000).code == 250
+        sink.wait(6, timeout=30)
