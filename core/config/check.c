@@ -82,6 +82,7 @@ static bool dynamic_acted_on(const char *suffix)
     static const char *const list[] = {
         "_delivery_slot_cost",                          "_delivery_slot_discount",
         "_delivery_slot_loan",                          "_minimum_delivery_slots",
+        "_rate_delay_serial",
         "_recipient_limit",                             "_extra_recipient_limit",
         "_destination_concurrency_failed_cohort_limit", "_destination_concurrency_limit",
         "_destination_concurrency_negative_feedback",   "_destination_concurrency_positive_feedback",

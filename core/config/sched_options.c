@@ -54,7 +54,7 @@ static int64_t number(struct reader *r, const char *suffix, int64_t otherwise)
 }
 
 /* Time values of main.cf, and "250ms". */
-static int64_t milliseconds(struct reader *r, const char *suffix, int64_t otherwise_s)
+static int64_t milliseconds(struct reader *r, const char *suffix)
 {
     struct str text = str_of(text_of(r, suffix));
     uint64_t ms;
@@ -64,8 +64,17 @@ static int64_t milliseconds(struct reader *r, const char *suffix, int64_t otherw
     struct err *e = param_time(r->name, text, 's', &seconds);
     if (!e)
         return seconds * 1000;
-    log_warning("qmgr", "%s -- using %llds", e->text, (long long)otherwise_s);
-    return otherwise_s * 1000;
+    log_warning("qmgr", "%s -- using 0s", e->text);
+    return 0;
+}
+
+static bool yes(struct reader *r, const char *suffix, bool otherwise)
+{
+    bool value = otherwise;
+    struct err *e = param_bool(r->name, str_of(text_of(r, suffix)), &value);
+    if (e)
+        log_warning("qmgr", "%s -- using %s", e->text, otherwise ? "yes" : "no");
+    return value;
 }
 
 struct feedback {
@@ -127,10 +136,9 @@ static void fill(const struct snapshot *s, const char *name, struct sched_transp
     t->slot_loan = number(&r, "delivery_slot_loan", p->default_delivery_slot_loan);
     t->slot_discount = number(&r, "delivery_slot_discount", p->default_delivery_slot_discount);
     t->minimum_slots = number(&r, "minimum_delivery_slots", p->default_minimum_delivery_slots);
-    t->rate_delay_ms =
-        milliseconds(&r, "destination_rate_delay", p->default_destination_rate_delay);
-    t->transport_rate_delay_ms =
-        milliseconds(&r, "transport_rate_delay", p->default_transport_rate_delay);
+    t->rate_delay_ms = milliseconds(&r, "destination_rate_delay");
+    t->transport_rate_delay_ms = milliseconds(&r, "transport_rate_delay");
+    t->rate_serial = yes(&r, "rate_delay_serial", p->default_rate_delay_serial);
     t->failed_cohort_limit = number(&r, "destination_concurrency_failed_cohort_limit",
                                     p->default_destination_concurrency_failed_cohort_limit);
     struct feedback f = feedback(&r, "destination_concurrency_negative_feedback");
@@ -187,6 +195,8 @@ void config_sched_options(const struct snapshot *s, bool (*exists)(const char *c
         .queue_run_delay_s = p->queue_run_delay,
         .minimal_backoff_s = p->minimal_backoff_time,
         .maximal_backoff_s = p->maximal_backoff_time,
+        .backoff_jitter = p->queue_backoff_jitter,
+        .feedback_debug = p->destination_concurrency_feedback_debug,
         .maximal_lifetime_s = p->maximal_queue_lifetime,
         .bounce_lifetime_s = p->bounce_queue_lifetime,
         .delay_warning_s = p->delay_warning_time,

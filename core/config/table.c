@@ -40,6 +40,7 @@ const struct dynamic_param dynamic_params[] = {
     {"_extra_recipient_limit", "$default_extra_recipient_limit", false},
     {"_initial_destination_concurrency", "$initial_destination_concurrency", false},
     {"_minimum_delivery_slots", "$default_minimum_delivery_slots", false},
+    {"_rate_delay_serial", "$default_rate_delay_serial", false},
     {"_recipient_limit", "$default_recipient_limit", false},
     {"_recipient_refill_delay", "$default_recipient_refill_delay", false},
     {"_recipient_refill_limit", "$default_recipient_refill_limit", false},

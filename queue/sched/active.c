@@ -181,7 +181,14 @@ static void put_to_sleep(struct active *a)
     bool again = a->again && !a->want_hold;
     /* A bounce that a stop of the server held up is due when it is back. */
     bool now = again || (s->draining && count_if(a, is_bounced) > 0);
-    int64_t due_us = now ? 0 : backoff_next_us(&s->opts, env->arrival_us, clock_wall_us());
+    int64_t now_us = clock_wall_us();
+    struct {
+        uint64_t seq;
+        int64_t now_us;
+    } dice = {m->seq, now_us};
+    int64_t due_us = now ? 0
+                         : backoff_next_us(&s->opts, env->arrival_us, now_us,
+                                           hash_sum(&dice, sizeof(dice), 0));
     mark_with(a, qmsg_flags(m) | (a->want_hold ? MESSAGE_HOLD : 0), due_us, list, n);
     mem_free(list);
     qmsg_drop_content(m);

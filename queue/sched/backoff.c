@@ -2,14 +2,23 @@
 
 #include "io/base/clock.h"
 
-int64_t backoff_next_us(const struct sched_options *o, int64_t arrival_us, int64_t now_us)
+static int64_t clamp(int64_t n, int64_t least, int64_t most)
 {
-    int64_t wait = now_us - arrival_us;
-    if (wait < o->minimal_backoff_s * US_PER_S)
-        wait = o->minimal_backoff_s * US_PER_S;
-    if (wait > o->maximal_backoff_s * US_PER_S)
-        wait = o->maximal_backoff_s * US_PER_S;
-    return now_us + wait;
+    if (n < least)
+        n = least;
+    return n > most ? most : n;
+}
+
+int64_t backoff_next_us(const struct sched_options *o, int64_t arrival_us, int64_t now_us,
+                        uint64_t dice)
+{
+    int64_t least = o->minimal_backoff_s * US_PER_S, most = o->maximal_backoff_s * US_PER_S;
+    int64_t wait = clamp(now_us - arrival_us, least, most);
+    if (o->backoff_jitter <= 0 || most <= least)
+        return now_us + wait;
+    int64_t spread = wait / 100 * o->backoff_jitter;
+    int64_t from = clamp(wait - spread, least, most), to = clamp(wait + spread, least, most);
+    return now_us + from + (int64_t)(dice % (uint64_t)(to - from + 1));
 }
 
 bool backoff_expired(const struct sched_options *o, bool null_sender, int64_t arrival_us,

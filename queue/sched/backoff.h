@@ -5,9 +5,11 @@
 
 #include "queue/sched/sched.h"
 
-/* The wait is the age of the message, but not less than minimal and not more than maximal backoff.
- */
-int64_t backoff_next_us(const struct sched_options *o, int64_t arrival_us, int64_t now_us);
+/* The wait is the age of the message, but not less than minimal and not more than maximal backoff;
+ * up to backoff_jitter percent of it more or less, also within these bounds, by chance (dice: any
+ * number), so that what was deferred together does not come back together. */
+int64_t backoff_next_us(const struct sched_options *o, int64_t arrival_us, int64_t now_us,
+                        uint64_t dice);
 /* Its lifetime is up. A lifetime of 0 means one try. */
 bool backoff_expired(const struct sched_options *o, bool null_sender, int64_t arrival_us,
                      int64_t now_us);

@@ -2,11 +2,24 @@
  */
 #include "io/base/check.h"
 #include "io/base/clock.h"
+#include "io/base/log.h"
 #include "io/base/mem.h"
 #include "queue/sched/state.h"
 
 /* Failures of a dest without work are forgotten after this long. */
 #define DEST_MEMORY_NS (INT64_C(60) * NS_PER_S)
+/* So many dests of a transport are remembered without work (postconf(5),
+ * qmgr_message_recipient_limit). */
+#define REMEMBERED 20000
+
+static void log_window(const struct dest *d, const char *event)
+{
+    const struct window *w = &d->window;
+    if (d->transport->sched->opts.feedback_debug && !d->transport->internal)
+        log_info("qmgr", "%s: queue %s: limit %lld window %lld success %g failure %g fail_cohorts %g",
+                 event, d->key, (long long)d->transport->opts.concurrency_limit,
+                 (long long)w->size, w->success, w->failure, w->fail_cohorts);
+}
 
 struct dest *dest_get(struct transport *t, const char *key, const char *nexthop)
 {
@@ -57,8 +70,24 @@ static void timer_fired(struct timer *timer)
         dest_revive(d);
         return;
     }
+    if (d->busy > 0 || d->todo_count > 0)
+        return;
     d->window.fail_cohorts = 0; /* only its failures were remembered */
+    d->window.probing = false;
     dest_release(d);
+}
+
+/* How long it is kept in mind without work: a site that was dead, until the mail that was deferred
+ * for it has come back, so that it too meets with one probe. */
+static int64_t memory_ns(const struct dest *d)
+{
+    const struct sched *s = d->transport->sched;
+    int64_t most = s->opts.message_recipient_limit;
+    if (d->transport->dests.count > (size_t)(most > 0 ? most : REMEMBERED))
+        return 0;
+    if (d->window.probing)
+        return s->opts.maximal_backoff_s * NS_PER_S;
+    return d->window.fail_cohorts > 0 ? DEST_MEMORY_NS : 0;
 }
 
 void dest_release(struct dest *d)
@@ -66,8 +95,9 @@ void dest_release(struct dest *d)
     if (d->busy > 0 || d->todo_count > 0 || d->pins > 0 || !list_empty(&d->idle) ||
         d->state != DEST_READY)
         return;
-    if (d->window.fail_cohorts > 0)
-        timer_set(&d->timer, clock_mono_ns() + DEST_MEMORY_NS, timer_fired);
+    int64_t memory = memory_ns(d);
+    if (memory > 0)
+        timer_set(&d->timer, clock_mono_ns() + memory, timer_fired);
     else
         dest_free(d);
 }
@@ -76,7 +106,8 @@ void dest_revive(struct dest *d)
 {
     timer_clear(&d->timer);
     if (d->state == DEST_DEAD) {
-        feedback_revive(&d->window, &d->transport->opts);
+        feedback_revive(&d->window);
+        log_window(d, "qmgr_queue_unthrottle");
         why_set(d, NULL);
     }
     d->state = DEST_READY;
@@ -204,15 +235,33 @@ void dest_add(struct dest *d, struct entry *e)
     dest_pump(d);
 }
 
-static bool one_at_a_time(const struct dest *d)
+static bool has_pauses(const struct dest *d)
 {
     return d->transport->opts.rate_delay_ms > 0 && !d->transport->internal;
+}
+
+static bool one_at_a_time(const struct dest *d)
+{
+    return has_pauses(d) && d->transport->opts.rate_serial;
+}
+
+static void rest(struct dest *d)
+{
+    d->state = DEST_PAUSED;
+    timer_set(&d->timer, clock_in_ms(d->transport->opts.rate_delay_ms), timer_fired);
 }
 
 static bool may_go(const struct dest *d)
 {
     int64_t limit = one_at_a_time(d) ? 1 : d->window.size;
     return d->state == DEST_READY && d->todo_count > 0 && d->busy < limit;
+}
+
+static void send(struct dest *d, struct entry *e)
+{
+    request_emit(d, e);
+    if (has_pauses(d) && !one_at_a_time(d))
+        rest(d);
 }
 
 /* Whoever waits for a slot has it before those that come later, and before a dest that has just
@@ -227,7 +276,7 @@ void dest_pump(struct dest *d)
         }
         struct line_item *next = line_next(&d->todo, &t->rules, clock_mono_ns());
         stop_waiting(d);
-        request_emit(d, CONTAINER(next, struct entry, item));
+        send(d, CONTAINER(next, struct entry, item));
     }
     stop_waiting(d);
 }
@@ -243,7 +292,7 @@ void transport_pump(struct transport *t)
         stop_waiting(d);
         if (!may_go(d))
             continue;
-        request_emit(d, e);
+        send(d, e);
         if (may_go(d))
             offer(d);
     }
@@ -252,7 +301,11 @@ void transport_pump(struct transport *t)
 static void failed(struct dest *d, const struct dsn *why)
 {
     struct sched *s = d->transport->sched;
-    if (d->state == DEST_DEAD || !feedback_failure(&d->window, &d->transport->opts))
+    if (d->state == DEST_DEAD)
+        return;
+    bool dead = feedback_failure(&d->window, &d->transport->opts);
+    log_window(d, "qmgr_queue_throttle");
+    if (!dead)
         return;
     d->state = DEST_DEAD;
     why_set(d, why);
@@ -263,6 +316,7 @@ static void failed(struct dest *d, const struct dsn *why)
 static void succeeded(struct dest *d)
 {
     feedback_success(&d->window, &d->transport->opts, d->busy + 1);
+    log_window(d, "qmgr_queue_unthrottle");
     if (d->state == DEST_DEAD) { /* one that was under way got through after all */
         why_set(d, NULL);
         d->state = DEST_READY;
@@ -279,8 +333,6 @@ void dest_finished(struct dest *d, bool dead, const struct dsn *why)
         failed(d, why);
     else
         succeeded(d);
-    if (one_at_a_time(d) && d->state == DEST_READY) {
-        d->state = DEST_PAUSED;
-        timer_set(&d->timer, clock_in_ms(t->opts.rate_delay_ms), timer_fired);
-    }
+    if (one_at_a_time(d) && d->state == DEST_READY)
+        rest(d);
 }

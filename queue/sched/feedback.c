@@ -19,8 +19,10 @@ void feedback_init(struct window *w, const struct sched_transport *t)
 void feedback_success(struct window *w, const struct sched_transport *t, int64_t busy)
 {
     w->fail_cohorts = 0;
-    if (w->size <= 0)
-        feedback_revive(w, t);
+    if (w->size <= 0 || w->probing) {
+        feedback_init(w, t);
+        return;
+    }
     bool room = t->concurrency_limit == 0 || w->size < t->concurrency_limit;
     /* A window that is not used does not grow, however many deliveries succeed in it. */
     if (!room || w->size >= busy + t->initial_concurrency)
@@ -41,8 +43,10 @@ bool feedback_failure(struct window *w, const struct sched_transport *t)
     if (w->size <= 0)
         return true;
     w->fail_cohorts += 1.0 / (double)w->size;
-    if (t->failed_cohort_limit > 0 && w->fail_cohorts >= (double)t->failed_cohort_limit) {
+    if (w->probing ||
+        (t->failed_cohort_limit > 0 && w->fail_cohorts >= (double)t->failed_cohort_limit)) {
         w->size = 0;
+        w->probing = false;
         return true;
     }
     double step = value_at(t->negative_feedback, t->negative_per_window, t->negative_sqrt, w->size);
@@ -57,12 +61,7 @@ bool feedback_failure(struct window *w, const struct sched_transport *t)
     return false;
 }
 
-void feedback_revive(struct window *w, const struct sched_transport *t)
+void feedback_revive(struct window *w)
 {
-    int64_t limit = t->concurrency_limit;
-    w->size = limit > 0 && t->initial_concurrency > limit ? limit : t->initial_concurrency;
-    if (w->size < 1)
-        w->size = 1;
-    w->success = w->failure = 0;
-    w->fail_cohorts = 0;
+    *w = (struct window){.size = 1, .probing = true};
 }

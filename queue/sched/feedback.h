@@ -1,7 +1,8 @@
 /* feedback: the concurrency window of one destination (SCHEDULER_README, "concurrency scheduling").
  * Pure: numbers in, numbers out; tests are tables.
  *
- *     OPEN --cohorts of failures reach the limit--> DEAD --feedback_revive (after a wait)--> OPEN
+ *     OPEN --cohorts of failures reach the limit--> DEAD --feedback_revive (after a wait)--> PROBING
+ *     PROBING --success--> OPEN at the initial concurrency;  --failure--> DEAD
  */
 #ifndef QUEUE_SCHED_FEEDBACK_H
 #define QUEUE_SCHED_FEEDBACK_H
@@ -11,6 +12,7 @@
 struct window {
     int64_t size;            /* deliveries allowed at once; 0 = the site is dead */
     double success, failure; /* feedback gathered towards the next step */
+    bool probing;            /* size 1, until it is known whether the site is back */
     double fail_cohorts;     /* pseudo-cohorts of failures since the last success */
 };
 
@@ -20,6 +22,6 @@ void feedback_success(struct window *w, const struct sched_transport *t, int64_t
 /* The site could not be reached or refused service. True when that makes it dead. */
 bool feedback_failure(struct window *w, const struct sched_transport *t);
 /* The wait of a dead site is over: one probe may go. */
-void feedback_revive(struct window *w, const struct sched_transport *t);
+void feedback_revive(struct window *w);
 
 #endif

@@ -97,7 +97,7 @@ void request_emit(struct dest *d, struct entry *e)
     struct sched *s = d->transport->sched;
     struct request *r = next_share(d, e);
     d->busy++;
-    d->transport->busy++;
+    transport_started(d->transport);
     s->requests_out++;
     if (!list_empty(&d->idle)) {
         struct agent_wait *w = CONTAINER(d->idle.next, struct agent_wait, link);

@@ -14,6 +14,8 @@ struct sched_transport {
     int64_t recipient_limit;         /* default_destination_recipient_limit; 0 = none */
     int64_t rate_delay_ms;           /* default_destination_rate_delay */
     int64_t transport_rate_delay_ms; /* default_transport_rate_delay */
+    bool rate_serial; /* default_rate_delay_serial: the pauses are between deliveries, one at a
+                         time, and not between their begins */
     int64_t failed_cohort_limit;     /* default_destination_concurrency_failed_cohort_limit */
     double negative_feedback; /* default_destination_concurrency_negative_feedback at window w: num
                                  + per_window/w */
@@ -39,6 +41,8 @@ struct sched_options {
     int64_t message_recipient_limit; /* qmgr_message_recipient_limit; 0 = none */
     int64_t recipient_minimum;       /* qmgr_message_recipient_minimum */
     int64_t queue_run_delay_s, minimal_backoff_s, maximal_backoff_s;
+    int64_t backoff_jitter; /* queue_backoff_jitter, percent */
+    bool feedback_debug;    /* destination_concurrency_feedback_debug */
     int64_t maximal_lifetime_s, bounce_lifetime_s;
     int64_t delay_warning_s; /* delay_warning_time; 0 = off */
     const char *defer_transports;        /* list */

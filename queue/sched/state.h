@@ -5,7 +5,7 @@
  *     RESOLVING --resolve hook answered--> RUNNING --last entry back--> NOTIFYING (if there is
  * something to tell the sender) --> ended: removed, deferred, held Destination (struct dest): READY
  * todo may go out while busy < window.size PAUSED  rate delay: nothing until the timer fires DEAD
- * window.size 0: nothing until the timer fires, what comes is deferred at once */
+ * window.size 0: nothing until the timer fires, what comes is deferred at once; then one probe */
 #ifndef QUEUE_SCHED_STATE_H
 #define QUEUE_SCHED_STATE_H
 
@@ -180,6 +180,7 @@ struct transport *transport_get(struct sched *s, const char *name);
 void transport_configure(struct transport *t); /* after s->opts has changed */
 void transport_free(struct transport *t);
 bool transport_has_slot(const struct transport *t);
+void transport_started(struct transport *t);  /* one goes out */
 void transport_finished(struct transport *t); /* a request came back */
 
 /* dest.c */

@@ -107,7 +107,7 @@ void transport_free(struct transport *t)
 
 bool transport_has_slot(const struct transport *t)
 {
-    if (t->opts.transport_rate_delay_ms > 0 && (t->paused || t->busy > 0))
+    if (t->opts.transport_rate_delay_ms > 0 && (t->paused || (t->opts.rate_serial && t->busy > 0)))
         return false;
     return t->opts.process_limit <= 0 || t->busy < t->opts.process_limit;
 }
@@ -119,12 +119,23 @@ static void pause_ended(struct timer *timer)
     transport_pump(t);
 }
 
+static void rest(struct transport *t)
+{
+    t->paused = true;
+    timer_set(&t->pause, clock_in_ms(t->opts.transport_rate_delay_ms), pause_ended);
+}
+
+void transport_started(struct transport *t)
+{
+    t->busy++;
+    if (t->opts.transport_rate_delay_ms > 0 && !t->opts.rate_serial)
+        rest(t);
+}
+
 void transport_finished(struct transport *t)
 {
     CHECK(t->busy > 0);
     t->busy--;
-    if (t->opts.transport_rate_delay_ms <= 0)
-        return;
-    t->paused = true;
-    timer_set(&t->pause, clock_in_ms(t->opts.transport_rate_delay_ms), pause_ended);
+    if (t->opts.transport_rate_delay_ms > 0 && t->opts.rate_serial)
+        rest(t);
 }

@@ -356,7 +356,7 @@ static inline struct err *hook_notify(void *ctx, const struct notice *n)
 
 /* --- the world's life */
 
-#define FEEDBACK .positive_per_window = 1, .negative_per_window = 1, .failed_cohort_limit = 1, SLOTS
+#define FEEDBACK .positive_per_window = 1, .negative_per_window = 1, .failed_cohort_limit = 1, SLOTS, .rate_serial = true
 #define SLOTS    .slot_cost = 5, .slot_loan = 3, .slot_discount = 50, .minimum_slots = 3
 
 static inline void world_defaults(void)

@@ -186,6 +186,9 @@ static const struct note_row note_rows[] = {
     {"set twice", "mail_name = a\nmail_name = b\n", "%s/main.cf, line 6: overriding earlier entry: mail_name=a"},
     {"a continuation of nothing is skipped", "", NULL},
     {"a dynamic name that is acted on", "smtp_destination_rate_delay = 1s\n", NULL},
+    {"a list's share of the memory", "smtp_recipient_limit = 7\nsmtp_delivery_slot_loan = 1\n", NULL},
+    {"what a whole envelope in memory leaves nothing to do for", "smtp_recipient_refill_limit = 7\n",
+     "%s/main.cf: parameter smtp_recipient_refill_limit is known but not acted on by this version"},
     {"a dynamic name of no service", "nosuch_destination_rate_delay = 1s\n",
      "%s/main.cf: unused parameter: nosuch_destination_rate_delay=1s"},
 };
@@ -278,6 +281,9 @@ static void test_sched_options(void **state)
                                    "maildrop_destination_recipient_limit = 1\n"
                                    "smtp_destination_concurrency_positive_feedback = 0.5/sqrt_concurrency\n"
                                    "default_destination_concurrency_negative_feedback = 1 / concurrency\n"
+                                   "default_transport_rate_delay = 50ms\nsmtp_rate_delay_serial = no\n"
+                                   "default_delivery_slot_loan = 7\nsmtp_delivery_slot_cost = 9\n"
+                                   "smtp_extra_recipient_limit = 5\n"
                                    "minimal_backoff_time = 1m\nmaximal_queue_lifetime = 2\n",
                               MASTER);
     struct sched_options o;
@@ -287,6 +293,20 @@ static void test_sched_options(void **state)
     assert_string_equal(smtp->name, "smtp");
     assert_false(smtp->unavailable);
     assert_int_equal(smtp->rate_delay_ms, 250);
+    assert_int_equal(smtp->transport_rate_delay_ms, 50);
+    assert_false(smtp->rate_serial);
+    assert_true(maildrop->rate_serial);
+    assert_int_equal(smtp->slot_cost, 9);
+    assert_int_equal(maildrop->slot_cost, 5);
+    assert_int_equal(smtp->slot_loan, 7);
+    assert_int_equal(smtp->slot_discount, 50);
+    assert_int_equal(smtp->minimum_slots, 3);
+    assert_int_equal(smtp->pool, 20000);
+    assert_int_equal(smtp->extra_pool, 5);
+    assert_int_equal(o.message_recipient_limit, 20000);
+    assert_int_equal(o.recipient_minimum, 10);
+    assert_int_equal(o.backoff_jitter, 20);
+    assert_false(o.feedback_debug);
     assert_int_equal(smtp->concurrency_limit, 20);
     assert_int_equal(smtp->recipient_limit, 50);
     assert_int_equal(smtp->initial_concurrency, 5);

@@ -19,7 +19,35 @@ static void waits_double_between_the_bounds(void **state)
     } rows[] = {{0, 1000}, {10, 1000}, {1000, 1000}, {2000, 2000}, {4000, 4000}, {9000, 4000}};
     for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
         int64_t now = 5000000 * S + rows[i].age_s * S;
-        assert_int_equal(backoff_next_us(&o, 5000000 * S, now) - now, rows[i].wait_s * S);
+        assert_int_equal(backoff_next_us(&o, 5000000 * S, now, i * 7919) - now, rows[i].wait_s * S);
+    }
+}
+
+/* Whatever the dice say: within the bounds, not further than so many percent, and not all at once. */
+static void waits_are_spread(void **state)
+{
+    (void)state;
+    static const struct {
+        int64_t minimal_s, maximal_s, jitter, age_s, from_s, to_s;
+    } rows[] = {
+        {1000, 4000, 20, 2000, 1600, 2400}, {1000, 4000, 20, 0, 1000, 1200},
+        {1000, 4000, 20, 9000, 3200, 4000}, {1000, 4000, 100, 2000, 1000, 4000},
+        {1000, 4000, 0, 2000, 2000, 2000},  {300, 300, 20, 500, 300, 300},
+        {4000, 1000, 20, 500, 1000, 1000},
+    };
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        struct sched_options o = {.minimal_backoff_s = rows[i].minimal_s,
+                                  .maximal_backoff_s = rows[i].maximal_s,
+                                  .backoff_jitter = rows[i].jitter};
+        int64_t now = 77 * S + rows[i].age_s * S, least = INT64_MAX, most = 0;
+        for (uint64_t k = 0; k < 1000; k++) {
+            int64_t wait = backoff_next_us(&o, 77 * S, now, k * UINT64_C(0x9e3779b97f4a7c15)) - now;
+            least = wait < least ? wait : least;
+            most = wait > most ? wait : most;
+        }
+        int64_t width = (rows[i].to_s - rows[i].from_s) * S;
+        assert_in_range(least, rows[i].from_s * S, rows[i].from_s * S + width / 10);
+        assert_in_range(most, rows[i].to_s * S - width / 10, rows[i].to_s * S);
     }
 }
 
@@ -52,6 +80,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(waits_double_between_the_bounds),
+        cmocka_unit_test(waits_are_spread),
         cmocka_unit_test(lifetimes),
         cmocka_unit_test(warnings),
     };

@@ -121,6 +121,58 @@ static void a_dead_site_has_another_chance_in_time(void **state)
     assert_true(queue_down(5000));
 }
 
+/* Its backlog comes back at once and waits for the one that finds out. */
+static void a_dead_site_gets_one_probe(void **state)
+{
+    (void)state;
+    struct sched_transport *t = &world.transports[0];
+    t->initial_concurrency = t->concurrency_limit = 5;
+    world.so.maximal_backoff_s = 5;
+    world.so.feedback_debug = true;
+    world.sites_down = true;
+    queue_up();
+    post_many(30, "dead", "a.org");
+    WAIT_FOR(seen(&world.deferred) == 30 && idle());
+    int before = site_seen("smtp", "a.org").requests;
+    /* Each time it is asked for it is tried once, and all else is deferred with that. */
+    for (int i = 1; i <= 3; i++) {
+        uint64_t deferred = seen(&world.deferred);
+        assert_true(flush("", ""));
+        WAIT_FOR(seen(&world.deferred) >= deferred + 30 && idle());
+    }
+    struct site a = site_seen("smtp", "a.org");
+    /* A run between may have had its own. */
+    assert_in_range(a.requests, before + 3, before + 3 + 6);
+    assert_true(logged("qmgr_queue_throttle: queue a.org: limit 5 window 0 success 0 failure 0") > 0);
+    world.sites_down = false;
+    assert_true(flush("", ""));
+    WAIT_FOR(list_count() == 0);
+    assert_true(queue_down(5000));
+}
+
+/* The begins are so far apart, and more than one is out. */
+static void pauses_between_begins(void **state)
+{
+    (void)state;
+    struct sched_transport *t = transport_add("rate");
+    t->rate_delay_ms = 20;
+    t->rate_serial = false;
+    struct sched_transport *all = transport_add("all");
+    all->transport_rate_delay_ms = 20;
+    all->rate_serial = false;
+    queue_up();
+    int64_t begun = clock_mono_ns();
+    post_many(5, "gate", "rate.a");
+    post_many(3, "gate", "all.a");
+    post_many(2, "gate", "all.b");
+    WAIT_FOR(site_seen("rate", "rate.a").busy == 5);
+    WAIT_FOR(site_seen("all", "all.a").busy == 3 && site_seen("all", "all.b").busy == 2);
+    assert_true(clock_mono_ns() - begun >= 4 * 19 * NS_PER_MS);
+    world.gate_open = true;
+    WAIT_FOR(seen(&world.sent) == 10);
+    assert_true(queue_down(5000));
+}
+
 static void one_at_a_time_with_pauses(void **state)
 {
     (void)state;
@@ -429,6 +481,8 @@ int main(void)
         QUEUE_TEST(the_window_grows_to_the_limit),
         QUEUE_TEST(a_dead_site_holds_nobody),
         QUEUE_TEST(a_dead_site_has_another_chance_in_time),
+        QUEUE_TEST(a_dead_site_gets_one_probe),
+        QUEUE_TEST(pauses_between_begins),
         QUEUE_TEST(one_at_a_time_with_pauses),
         QUEUE_TEST(a_transport_with_pauses),
         QUEUE_TEST(processes_are_shared_in_turn),

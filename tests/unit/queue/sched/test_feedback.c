@@ -29,7 +29,11 @@ static const struct row rows[] = {
     {"one pseudo-cohort of failures makes a site dead", {.initial_concurrency = 5, .concurrency_limit = 20, .failed_cohort_limit = 1, ONE}, "----", 0, true},
     {"a window of one is dead at the first failure", {.initial_concurrency = 1, .concurrency_limit = 20, .failed_cohort_limit = 1, ONE}, "-", 0, true},
     {"a success forgets the failures", {.initial_concurrency = 5, .concurrency_limit = 20, .failed_cohort_limit = 1, ONE}, "--+--", 2, false},
-    {"a revived site starts at the initial concurrency", {.initial_concurrency = 5, .concurrency_limit = 20, .failed_cohort_limit = 1, ONE}, "----r", 5, false},
+    {"a revived site gets one probe", {.initial_concurrency = 5, .concurrency_limit = 20, .failed_cohort_limit = 1, ONE}, "----r", 1, false},
+    {"a probe that gets through opens it to the initial concurrency", {.initial_concurrency = 5, .concurrency_limit = 20, .failed_cohort_limit = 1, ONE}, "----r.", 5, false},
+    {"the initial concurrency stays under the limit then", {.initial_concurrency = 5, .concurrency_limit = 3, .failed_cohort_limit = 1, ONE}, "----r.", 3, false},
+    {"a probe that fails is enough, whatever the limit", {.initial_concurrency = 1, .concurrency_limit = 20, .failed_cohort_limit = 3, ONE}, "---r-", 0, true},
+    {"after the probe failures count as before", {.initial_concurrency = 5, .concurrency_limit = 20, .failed_cohort_limit = 1, ONE}, "----r.---", 2, false},
 };
 
 static void windows(void **state)
@@ -48,7 +52,7 @@ static void windows(void **state)
             else if (*e == '-')
                 dead = feedback_failure(&w, &r->t);
             else
-                feedback_revive(&w, &r->t), dead = false;
+                feedback_revive(&w), dead = false;
         }
         if (w.size != r->size || dead != r->dead)
             fail_msg("%s: size %lld dead %d", r->name, (long long)w.size, dead);
