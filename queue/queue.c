@@ -123,6 +123,11 @@ struct err *queue_begin(struct queue *q, struct draft **out)
     return store_begin(q->store, q, out);
 }
 
+bool queue_full(struct queue *q)
+{
+    return store_full(q->store);
+}
+
 /* It stays in the log and is found through the index, if it is not gone or held by now. */
 static void leave_in_log(struct sched *s, struct qmsg *m)
 {

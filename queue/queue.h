@@ -54,6 +54,8 @@ struct draft {
 };
 /* ERR_FULL: less than queue_minfree left (452). Cheap: no I/O. */
 struct err *queue_begin(struct queue *q, struct draft **out) MUST_USE;
+/* What it would say. Looks at the disk once a second (yields). */
+bool queue_full(struct queue *q);
 /* Content in wire form: lines end in CRLF. Yields only when it spills to a file.
  * ERR_FULL: disk full (452). After an error only abort is allowed. */
 struct err *draft_write(struct draft *d, struct str bytes) MUST_USE;

@@ -43,6 +43,13 @@ struct engine {
     } trouble;
 };
 
+/* Room for one and a half messages there must be in any case, as in Postfix. */
+static uint64_t minfree(const struct params *p)
+{
+    int64_t one = p->message_size_limit + p->message_size_limit / 2;
+    return (uint64_t)(p->queue_minfree > one ? p->queue_minfree : one);
+}
+
 void engine_queue_options(const struct snapshot *s, struct queue_options *out,
                           struct sched_options *sched_out)
 {
@@ -51,7 +58,7 @@ void engine_queue_options(const struct snapshot *s, struct queue_options *out,
     *out = (struct queue_options){
         .directory = p->queue_directory,
         .long_ids = p->enable_long_queue_ids,
-        .minfree_bytes = (uint64_t)p->queue_minfree,
+        .minfree_bytes = minfree(p),
         .inline_limit_bytes = (uint64_t)p->queue_inline_limit,
         .segment_bytes = (uint64_t)p->queue_segment_size,
         .mark_delay_ms = p->queue_mark_delay,

@@ -2,6 +2,7 @@
 #include "core/mail/ehlo.h"
 #include "core/smtpd/restrict/restrict.h"
 #include "core/smtpd/session.h"
+#include "io/base/log.h"
 
 static struct command_rules rules_of(const struct smtpd *s)
 {
@@ -43,12 +44,18 @@ static struct verdict allowed(struct smtpd *s, struct str sender)
 
     if (s->p->message_size_limit > 0 && s->options.size > s->p->message_size_limit)
         v = verdict_of(552, "5.3.4", "Message size exceeds fixed limit");
+    bool full = v.code == 0 && !s->stand_alone && queue_full(s->queue);
+    if (full)
+        v = verdict_of(452, "4.3.1", "Insufficient system storage");
     if (v.code) {
         if (s->p->soft_bounce)
             verdict_soften(&v);
         s->log_sender = &sender;
         smtpd_log_whatsup(s, "reject", verdict_print(s->cmd, &v));
         s->log_sender = NULL;
+        if (full)
+            log_warning(s->svc->log_tag, "not enough free space in mail queue: less than queue_minfree or "
+                                         "1.5*message size limit");
         return v;
     }
     return s->stand_alone || s->p->smtpd_delay_reject ? v : restrict_mail(s, sender);

@@ -45,10 +45,15 @@ static void space_check(struct store *s)
     atomic_store_explicit(&s->space_short, free_bytes < minfree, memory_order_relaxed);
 }
 
-struct err *store_begin(struct store *s, struct queue *q, struct draft **out)
+bool store_full(struct store *s)
 {
     space_check(s);
-    if (atomic_load_explicit(&s->space_short, memory_order_relaxed))
+    return atomic_load_explicit(&s->space_short, memory_order_relaxed);
+}
+
+struct err *store_begin(struct store *s, struct queue *q, struct draft **out)
+{
+    if (store_full(s))
         return err_new(ERR_FULL, ENOSPC, "less than queue_minfree left in %s", s->directory);
     struct store_draft *d = MEM_NEW(struct store_draft);
     d->store = s;

@@ -60,6 +60,8 @@ void store_end_waits(struct store *s);
 /* --- producers [any]. queue_begin, queue_commit of queue.h are these with a scheduler behind them;
  * draft_write and queue_abort live here (draft.c) as they stand in queue.h. */
 struct err *store_begin(struct store *s, struct queue *q, struct draft **out) MUST_USE;
+/* It would be refused: less than minfree_bytes left. Looks at the disk once a second (yields). */
+bool store_full(struct store *s);
 /* Durable when it returns NULL: the draft is consumed, *out has one reference for the caller.
  * env is copied into the message's arena with size = bytes of the draft (data_size stays the
  * caller's), arrival_us = the draft's when 0. ENV_HOLD in env->flags sets MESSAGE_HOLD. On error

@@ -157,3 +157,25 @@ def test_a_file_system_that_turns_read_only(small_disk, sink):
         server.start()
         assert offer(server, 1000).code == 250
         sink.wait(6, timeout=30)
+
+
+def test_less_than_queue_minfree_is_told_at_mail(sink):
+    """As Postfix does; and a reload with less takes mail again."""
+    with Ringpost(params={"relayhost": "[127.0.0.1]:%d" % sink.port,
+                          "queue_minfree": "900000000000000"}) as server:
+        with Smtp(server.port, timeout=10) as peer:
+            peer.expect(220)
+            peer.command("EHLO x", 250)
+            reply = peer.command("MAIL FROM:<a@example.com>", 452)
+            assert "4.3.1 Insufficient system storage" in reply.text, reply.text
+            peer.command("RCPT TO:<b@dest.example>", 503)
+        server.wait_log("NOQUEUE: reject: MAIL from .*: 452 4.3.1 Insufficient system storage; proto=ESMTP")
+        server.wait_log("warning: not enough free space in mail queue")
+        server.params["queue_minfree"] = "0"
+        server.write_config()
+        server.run("postfix", "reload", check=True)
+        limit = time.monotonic() + 10
+        while offer(server, 1000).code != 250:
+            assert time.monotonic() < limit, "no mail is taken after the reload"
+            time.sleep(0.2)
+        sink.wait(1)
