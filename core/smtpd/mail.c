@@ -50,7 +50,7 @@ static struct verdict allowed(struct smtpd *s, struct str sender)
     if (v.code) {
         if (s->p->soft_bounce)
             verdict_soften(&v);
-        s->log_sender = &sender;
+        s->log_sender = full ? NULL : &sender; /* Postfix has not looked at it by then */
         smtpd_log_whatsup(s, "reject", verdict_print(s->cmd, &v));
         s->log_sender = NULL;
         if (full)
