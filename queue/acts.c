@@ -5,7 +5,7 @@
 #include "queue/private.h"
 
 /* So many are done in one go, then others have a turn; so many before it is made safe and told. */
-enum { STEP = 128, SLICE = 4096 };
+enum { STEP = 64, SLICE = 4096 };
 
 struct on_sched {
     void (*fn)(void *arg);
@@ -157,7 +157,7 @@ static bool act_one(struct doing *d, struct qmsg *m)
     UNREACHABLE();
 }
 
-static enum queue_name name_of(struct queue *q, uint64_t seq, uint32_t flags, bool deferred)
+enum queue_name queue_name_by(struct queue *q, uint64_t seq, uint32_t flags, bool deferred)
 {
     if (flags & MESSAGE_HOLD)
         return QUEUE_HOLD;
@@ -172,7 +172,7 @@ enum queue_name queue_name_of(struct queue *q, uint64_t seq, uint32_t flags,
     bool deferred = false;
     for (size_t i = 0; !deferred && i < env->rcpt_count; i++)
         deferred = env->rcpts[i].state == RCPT_DEFERRED;
-    return name_of(q, seq, flags, deferred);
+    return queue_name_by(q, seq, flags, deferred);
 }
 
 static bool queue_fits(const struct doing *d, enum queue_name in)
@@ -209,7 +209,7 @@ static struct err *act_on_pick(struct doing *d, const struct store_pick *p)
     struct err *e = NULL;
     if (!m) {
         if (!is_for(d->act, p->flags) ||
-            !queue_fits(d, name_of(d->queue, p->seq, p->flags, p->deferred)))
+            !queue_fits(d, queue_name_by(d->queue, p->seq, p->flags, p->deferred)))
             return NULL;
         char id[QUEUE_ID_MAX];
         store_id(p->flags, p->arrival_us, p->seq, id);

@@ -27,9 +27,41 @@ static void leave_out_done(struct envelope *env)
     env->rcpt_count = n;
 }
 
-static void entry_of(struct queue *q, const struct store_row *row, struct queue_entry *out)
+/* --- what an operator has told to wait says so, also before its next turn comes */
+
+struct going {
+    struct queue *queue;
+    const struct store_row *row;
+    bool waits;
+};
+
+static void goes_there(void *ctx, const char *name, int64_t since_us)
+{
+    struct going *g = ctx;
+    (void)since_us;
+    g->waits = g->waits || store_goes_to(g->queue->store, g->row->dests, str_of(name));
+}
+
+static void show_suspended(struct queue *q, const struct store_row *row, struct arena *a)
+{
+    const struct suspensions *p = &q->sched->suspensions;
+    struct going g = {.queue = q, .row = row};
+    if (p->set.count == 0 || (row->flags & MESSAGE_HOLD))
+        return;
+    if (row->dests.len > 0)
+        suspend_each(p, goes_there, &g);
+    for (size_t i = 0; i < row->env->rcpt_count; i++) {
+        struct rcpt *r = &row->env->rcpts[i];
+        if (g.waits || suspend_find(p, r->address, NULL, NULL))
+            r->why = suspend_why(&r->why, a);
+    }
+}
+
+static void entry_of(struct queue *q, const struct store_row *row, struct arena *a,
+                     struct queue_entry *out)
 {
     leave_out_done(row->env);
+    show_suspended(q, row, a);
     *out = (struct queue_entry){
         .seq = row->seq,
         .queue = queue_name_of(q, row->seq, row->flags, row->env),
@@ -53,7 +85,7 @@ static void list_main(void *arg)
     }
     l->list = arena_zalloc(l->arena, (n + 1) * sizeof(*l->list));
     for (size_t i = 0; i < n; i++)
-        entry_of(l->queue, &rows[i], &l->list[i]);
+        entry_of(l->queue, &rows[i], l->arena, &l->list[i]);
     l->count = n;
 }
 
@@ -110,7 +142,7 @@ static void find_main(void *arg)
         return;
     }
     l->list = ARENA_NEW(l->arena, struct queue_entry);
-    entry_of(q, &row, l->list);
+    entry_of(q, &row, l->arena, l->list);
     l->msg = m;
     l->found = true;
 }

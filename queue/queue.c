@@ -37,6 +37,17 @@ struct err *queue_open(const struct queue_options *options, const struct queue_h
         q->hooks = *hooks;
     q->sched = sched_new(q, store, workers, n_workers, &q->hooks, options->sched);
     q->home = worker_self();
+    e = suspend_open(&q->sched->suspensions, options->data_directory);
+    if (e) {
+        fiber_shield_begin();
+        sched_free(q->sched);
+        struct err *closing = store_close(store);
+        if (closing)
+            log_warning("qmgr", "%s", closing->text);
+        fiber_shield_end();
+        mem_free(q);
+        return e;
+    }
     if (!q->offline)
         loader_start(q->sched);
     *out = q;

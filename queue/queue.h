@@ -15,6 +15,7 @@ struct queue;
 /* Everything the floor needs of main.cf; filled by core/config (queue floors never read it). */
 struct queue_options {
     const char *directory;       /* queue_directory */
+    const char *data_directory;  /* data_directory: what is suspended is kept in it; NULL = not kept */
     bool long_ids;               /* enable_long_queue_ids */
     bool offline;                /* for commands while the server is down: serve acts, deliver nothing */
     bool read_only;              /* with offline: only look */
@@ -158,6 +159,18 @@ struct err *queue_find_corrupt(struct queue *q, struct str id, struct arena *a, 
                                struct corrupt_reader **reader_out, bool *found_out) MUST_USE;
 struct err *corrupt_next(struct corrupt_reader *r, struct str *piece_out) MUST_USE; /* empty at the end */
 void corrupt_close(struct corrupt_reader *r);
+
+/* For counting by age and domain (qshape): a row for each message and domain of it, of the queues asked for.
+ * Packed: u32 arrival, seconds since 1970; u32 recipients that are left; u8 length; the domain as it
+ * is written, the whole address where it has none, the end of it where it is too long. */
+struct queue_shape {
+    unsigned queues; /* bits: 1 << enum queue_name */
+    bool senders;    /* the sender's domain, of each message once; "" = the null sender */
+};
+/* Time goes with the queue, in slices of some ms, between which each(ctx, rows) is called on the calling fiber and may
+ * yield; it ends the walk by returning false. */
+struct err *queue_shape(struct queue *q, const struct queue_shape *what,
+                        bool (*each)(void *ctx, struct str rows), void *ctx) MUST_USE;
 
 struct queue_counts {
     uint64_t active, deferred, hold, incoming, corrupt; /* messages */

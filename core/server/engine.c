@@ -57,6 +57,7 @@ void engine_queue_options(const struct snapshot *s, struct queue_options *out,
     config_sched_options(s, agents_exists, sched_out);
     *out = (struct queue_options){
         .directory = p->queue_directory,
+        .data_directory = p->data_directory,
         .long_ids = p->enable_long_queue_ids,
         .minfree_bytes = minfree(p),
         .inline_limit_bytes = (uint64_t)p->queue_inline_limit,

@@ -156,7 +156,10 @@ static void expire(struct active *a)
                                       .diagnostic = STR("")};
     struct envelope *env = a->m->env;
     uint32_t *list;
-    size_t n = pick(a, is_left, &list);
+    size_t n = 0, left = pick(a, is_left, &list);
+    for (size_t i = 0; i < left; i++)
+        if (!suspend_waits(a, &env->rcpts[list[i]])) /* nobody has tried it */
+            list[n++] = list[i];
     a->expired = true;
     log_info("qmgr", "%s: from=<%.*s>, status=%s, returned to sender", a->m->id,
              STR_ARG(env->sender), a->force_expire ? "force-expired" : "expired");
@@ -170,26 +173,38 @@ static void expire(struct active *a)
     mem_free(list);
 }
 
+/* What all waits by an operator's word comes back when it is resumed; then the time is for one who has
+ * lost count of that. */
+static int64_t next_due_us(const struct active *a, bool all_wait)
+{
+    const struct sched_options *o = &a->sched->opts;
+    int64_t now_us = clock_wall_us();
+    struct {
+        uint64_t seq;
+        int64_t now_us;
+    } dice = {a->m->seq, now_us};
+    if (all_wait)
+        return now_us + o->maximal_backoff_s * US_PER_S;
+    return backoff_next_us(o, a->m->env->arrival_us, now_us, hash_sum(&dice, sizeof(dice), 0));
+}
+
 /* Back to the log: until its time has come, or, when something was asked for meanwhile, at once. */
 static void put_to_sleep(struct active *a)
 {
     struct sched *s = a->sched;
     struct qmsg *m = a->m;
-    const struct envelope *env = m->env;
     uint32_t *list;
     size_t n = pick(a, is_left, &list);
-    bool again = a->again && !a->want_hold;
+    struct suspend_sum sum = suspend_sum(a);
+    bool again = (a->again || sum.freed > 0) && !a->want_hold;
     /* A bounce that a stop of the server held up is due when it is back. */
     bool now = again || (s->draining && count_if(a, is_bounced) > 0);
-    int64_t now_us = clock_wall_us();
-    struct {
-        uint64_t seq;
-        int64_t now_us;
-    } dice = {m->seq, now_us};
-    int64_t due_us = now ? 0
-                         : backoff_next_us(&s->opts, env->arrival_us, now_us,
-                                           hash_sum(&dice, sizeof(dice), 0));
-    mark_with(a, qmsg_flags(m) | (a->want_hold ? MESSAGE_HOLD : 0), due_us, list, n);
+    uint32_t flags = (qmsg_flags(m) & ~(uint32_t)MESSAGE_SUSPENDED) |
+                     (sum.waiting > 0 ? MESSAGE_SUSPENDED : 0) | (a->want_hold ? MESSAGE_HOLD : 0);
+    bool all_wait = sum.waiting > 0 && sum.others == 0;
+    if (!all_wait)
+        why_tried(&s->memory, m->seq);
+    mark_with(a, flags, now ? 0 : next_due_us(a, all_wait), list, n);
     mem_free(list);
     qmsg_drop_content(m);
     if (again)
@@ -332,7 +347,8 @@ static bool must_expire(const struct active *a)
         return false;
     if (a->force_expire)
         return true;
-    return !a->again &&
+    struct suspend_sum sum = suspend_sum(a);
+    return !a->again && sum.others > 0 && sum.freed == 0 &&
            backoff_expired(&a->sched->opts, env->sender.len == 0, env->arrival_us, clock_wall_us());
 }
 

@@ -213,7 +213,7 @@ static struct err *wait_for_room(struct sched *s, const struct qmsg *m)
     return NULL;
 }
 
-static struct err *flush_one(struct sched *s, const struct store_pick *p)
+static struct err *flush_one(struct sched *s, const struct store_pick *p, bool flushed)
 {
     struct qmsg *m = NULL;
     if ((p->flags & MESSAGE_HOLD) || umap_get(&s->active, p->seq))
@@ -231,23 +231,40 @@ static struct err *flush_one(struct sched *s, const struct store_pick *p)
     if ((qmsg_flags(m) & MESSAGE_HOLD) || qmsg_removed(m))
         qmsg_unref(m);
     else
-        (void)loader_take(s, m, true);
+        (void)loader_take(s, m, flushed);
     return NULL;
 }
 
-/* What comes in, or is deferred again, meanwhile is not met: the walk does not go by due time. */
-void loader_flush(struct sched *s, struct str site)
+/* What comes in, or is deferred again, meanwhile is not met: the walk does not go by due time. flags: only
+ * what has them. */
+static void bring(struct sched *s, struct store_query *q, uint32_t flags, bool flushed)
 {
-    struct store_query q = {.domain = site};
     struct err *e = NULL;
-    while (!e && !q.ended && !s->draining) {
-        struct store_pick picks[SLICE];
+    while (!e && !q->ended && !s->draining) {
+        struct store_pick picks[SLICE / 2];
         size_t n = 0;
-        e = store_query(s->store, &q, picks, SLICE, &n);
+        e = store_query(s->store, q, picks, SLICE / 2, &n);
         for (size_t i = 0; !e && i < n; i++)
-            e = flush_one(s, &picks[i]);
+            if ((picks[i].flags & flags) == flags)
+                e = flush_one(s, &picks[i], flushed);
         fiber_yield();
     }
     if (e && e->kind != ERR_CANCELED)
         log_error("qmgr", "flush: %s", e->text);
+}
+
+void loader_flush(struct sched *s, struct str site)
+{
+    struct store_query q = {.domain = site};
+    bring(s, &q, 0, true);
+}
+
+void loader_resume(struct sched *s, enum suspend_kind kind, struct str name)
+{
+    struct store_query q = {0};
+    if (kind == SUSPEND_DOMAIN)
+        q.domain = name;
+    else if (kind != SUSPEND_TRANSPORT)
+        q.destination = name;
+    bring(s, &q, MESSAGE_SUSPENDED, false);
 }

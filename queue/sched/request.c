@@ -206,6 +206,7 @@ static void take_back(struct request *r, struct agent_wait *w)
     struct transport *t = d->transport;
     CHECK(a->running > 0);
     a->running--;
+    why_replied(&s->memory, r);
     take_results(a, r);
     mark_results(a, r);
     if (r->damaged)

@@ -85,6 +85,8 @@ void sched_free(struct sched *s)
         active_drop(a);
     }
     umap_fini(&s->active);
+    suspend_close(&s->suspensions);
+    why_fini(&s->memory);
     at = 0;
     struct str key;
     while (hmap_next(&s->transports, &at, &key, &value))
@@ -180,8 +182,11 @@ static void redirect(const struct active *a, struct rcpt *r)
     r->nexthop = why;
 }
 
-static struct dest *dest_of(const struct active *a, struct rcpt *r, struct buf *scratch)
+/* NULL: it has to wait, and is filed nowhere. */
+static struct dest *dest_of(struct active *a, struct rcpt *r, struct buf *scratch)
 {
+    if (suspend_holds(a, r))
+        return NULL;
     redirect(a, r);
     struct transport *t = transport_get(a->sched, r->transport);
     return dest_get(t, dest_key(t, r, scratch), r->nexthop);
@@ -261,9 +266,9 @@ static void gather(struct active *a, struct bins *bins, struct bin **of)
     const struct envelope *env = a->m->env;
     struct buf scratch = {0};
     for (uint32_t i = 0; i < env->rcpt_count; i++) {
-        of[i] = NULL;
-        if (wants_delivery(&env->rcpts[i]))
-            of[i] = bin_of(bins, dest_of(a, &env->rcpts[i], &scratch));
+        struct rcpt *r = &env->rcpts[i];
+        struct dest *d = wants_delivery(r) ? dest_of(a, r, &scratch) : NULL;
+        of[i] = d ? bin_of(bins, d) : NULL;
         pause_after(a, i);
     }
     for (uint32_t i = 0; i < env->rcpt_count; i++) {
@@ -306,10 +311,10 @@ static void file_one(struct active *a)
 {
     struct buf scratch = {0};
     struct rcpt *r = &a->m->env->rcpts[0];
-    if (wants_delivery(r)) {
-        uint32_t zero = 0;
-        file_entry(a, dest_of(a, r, &scratch), entry_new(a, &zero, 1));
-    }
+    struct dest *d = wants_delivery(r) ? dest_of(a, r, &scratch) : NULL;
+    uint32_t zero = 0;
+    if (d)
+        file_entry(a, d, entry_new(a, &zero, 1));
     buf_fini(&scratch);
 }
 

@@ -18,6 +18,8 @@
 #include "queue/sched/line.h"
 #include "queue/sched/request.h"
 #include "queue/sched/sched.h"
+#include "queue/sched/suspend.h"
+#include "queue/sched/why.h"
 #include "queue/store/store.h"
 
 struct sched;
@@ -99,6 +101,7 @@ struct active {
     bool flushed;       /* somebody asked for it: defer_transports does not count */
     bool bounce_failed; /* no bounce could be made in this cycle */
     bool damaged;       /* it cannot be read: to corrupt/ with it */
+    bool suspended;     /* some recipient was found to be (suspend.h) */
     uint32_t *fresh; /* recipients that came to DONE in this cycle and asked for NOTIFY=SUCCESS */
     uint32_t fresh_count;
     uint32_t turns; /* the last one given to a recipient that failed */
@@ -128,6 +131,8 @@ struct sched {
     struct sched_options opts; /* strings owned by `opts_arena` */
     struct arena *opts_arena;
     struct store *store;
+    struct suspensions suspensions;
+    struct why_memory memory;
     struct hmap transports;
     struct umap active;  /* seq -> struct active */
     uint64_t recipients; /* of them */
@@ -214,6 +219,8 @@ bool loader_take(struct sched *s, struct qmsg *m, bool flushed);
 void loader_take_or_leave(struct sched *s, struct qmsg *m);
 /* Fiber: try everything that is deferred now (site: only what has a recipient there). */
 void loader_flush(struct sched *s, struct str site);
+/* Fiber: what waited by an operator's word (name: suspend.h) comes back. */
+void loader_resume(struct sched *s, enum suspend_kind kind, struct str name);
 
 /* request.c */
 /* A share of e, which is in d's line, and all of it leaves the line at the last. */

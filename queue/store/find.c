@@ -106,6 +106,7 @@ static struct err *show_message(const struct message *m, struct arena *a, struct
     struct buf packed = {0};
     envelope_pack(m->pub.env, &packed);
     *out = (struct store_row){.seq = m->pub.seq, .flags = m->flags, .due_us = m->due_us};
+    out->dests = m->dests.len > 0 ? arena_str(a, m->dests) : STR("");
     struct err *e = envelope_unpack(buf_str(&packed), a, &out->env);
     buf_fini(&packed);
     return e;
@@ -119,7 +120,8 @@ static struct err *show_row(struct store *s, const struct index_row *row, struct
     if (pub != NULL && message_of(pub)->dirty) {
         e = show_message(message_of(pub), a, out);
     } else {
-        *out = (struct store_row){.seq = row->seq, .flags = row->flags, .due_us = row->due_us};
+        *out = (struct store_row){
+            .seq = row->seq, .flags = row->flags, .due_us = row->due_us, .dests = row->dests};
         e = index_envelope(row, a, &out->env);
     }
     qmsg_unref(pub);
@@ -247,6 +249,19 @@ struct err *store_show(struct store *s, uint64_t seq, struct arena *a, struct st
     }
     *out = row;
     return NULL;
+}
+
+struct err *store_census(struct store *s, struct store_census *c, size_t max,
+                         void (*each)(void *ctx, const struct store_seen *m), void *ctx)
+{
+    struct err *e = store_wait_ready(s);
+    if (e == NULL && c->until == 0) {
+        c->until = atomic_load(&s->next_seq);
+        e = keeper_round(s, 0);
+    }
+    if (e == NULL)
+        e = index_census(s->index, c, max, each, ctx);
+    return index_trouble(s, e);
 }
 
 /* --- bulk */

@@ -82,6 +82,9 @@ struct err *index_walk(struct index *x, uint64_t after_seq, struct arena *a, str
 /* The envelope of a row that was got, in a. ERR_DAMAGED. */
 struct err *index_envelope(const struct index_row *row, struct arena *a,
                            struct envelope **out) MUST_USE;
+/* store_census. */
+struct err *index_census(struct index *x, struct store_census *c, size_t max,
+                         void (*each)(void *ctx, const struct store_seen *m), void *ctx) MUST_USE;
 /* Messages, and those of them that are on hold (they have no due time). */
 struct err *index_count(struct index *x, uint64_t *out, uint64_t *held_out) MUST_USE;
 /* Calls each(ctx, epoch, bytes) for every row of `live`. */

@@ -65,6 +65,9 @@ struct err *row_get(struct index *x, struct kv_txn *t, uint64_t seq, struct inde
 /* The row whose half in `msg` is there already: the other is fetched. */
 struct err *row_read(const struct index *x, struct kv_txn *t, uint64_t seq, struct str msg,
                      struct index_row *out) MUST_USE;
+/* Both halves are there. */
+struct err *row_join(const struct index *x, uint64_t seq, struct str msg, struct str state,
+                     struct index_row *out) MUST_USE;
 size_t row_bytes(const struct index_row *row); /* of the file, about */
 
 /* --- index.c */

@@ -98,6 +98,12 @@ static bool destination_fits(uint64_t secret, const struct store_query *q, struc
     return false;
 }
 
+bool store_goes_to(const struct store *s, struct str dests, struct str destination)
+{
+    return dests.len == DEST_BYTES &&
+           destination_fits(s->secret, &(struct store_query){.destination = destination}, dests);
+}
+
 static bool fits(const struct index *x, const struct store_query *q, const struct index_row *row,
                  struct store_pick *out)
 {
@@ -108,6 +114,7 @@ static bool fits(const struct index *x, const struct store_query *q, const struc
         return false;
     *out = (struct store_pick){.seq = row->seq,
                                .arrival_us = v.arrival_us,
+                               .due_us = row->due_us,
                                .flags = row->flags,
                                .deferred = row->deferred,
                                .spilled = row->place.spilled};

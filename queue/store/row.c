@@ -88,20 +88,24 @@ static void state_unpack(struct str value, struct index_row *out)
     out->states = str_from(value, STATE_FIXED + dests);
 }
 
-struct err *row_read(const struct index *x, struct kv_txn *t, uint64_t seq, struct str msg,
+struct err *row_join(const struct index *x, uint64_t seq, struct str msg, struct str state,
                      struct index_row *out)
 {
-    struct str state;
-    bool found = false;
-    struct err *e = kv_get(t, x->state, key_of(&seq), &state, &found);
-    if (e != NULL)
-        return e;
-    if (!found || !row_good(x, seq, MSG_SUM, msg) || !row_good(x, seq, STATE_SUM, state))
+    if (!row_good(x, seq, MSG_SUM, msg) || !row_good(x, seq, STATE_SUM, state))
         return err_new(ERR_DAMAGED, 0, "index row of message %llx", (unsigned long long)seq);
     *out = (struct index_row){.seq = seq};
     msg_unpack(msg, out);
     state_unpack(state, out);
     return NULL;
+}
+
+struct err *row_read(const struct index *x, struct kv_txn *t, uint64_t seq, struct str msg,
+                     struct index_row *out)
+{
+    struct str state = STR("");
+    bool found = false;
+    struct err *e = kv_get(t, x->state, key_of(&seq), &state, &found);
+    return e != NULL ? e : row_join(x, seq, msg, state, out);
 }
 
 struct err *row_get(struct index *x, struct kv_txn *t, uint64_t seq, struct index_row *out,

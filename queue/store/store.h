@@ -76,6 +76,7 @@ enum message_flags {
     MESSAGE_IMPORT = 8, /* with HOLD: its import has not ended (queue/import.h) */
     /* Its name is a long one: what enable_long_queue_ids was when it came. store_mark does not change it. */
     MESSAGE_LONG_ID = 16,
+    MESSAGE_SUSPENDED = 32, /* some recipient waits by an operator's word (queue/sched/suspend.h) */
 };
 uint32_t qmsg_flags(const struct qmsg *m);
 int64_t qmsg_due_us(const struct qmsg *m); /* wall clock; 0 = at once */
@@ -133,7 +134,10 @@ struct store_row {
     uint32_t flags;
     int64_t due_us;
     struct envelope *env; /* arena */
+    struct str dests;     /* as index.h has them */
 };
+/* Is this its only destination ("transport:nexthop" or "nexthop")? */
+bool store_goes_to(const struct store *s, struct str dests, struct str destination);
 /* All messages in arrival order, in slices: up to max with seq > after_seq; rows and envelopes from
  * a. Exact: what is newer than the index comes from memory. */
 struct err *store_list(struct store *s, uint64_t after_seq, size_t max, struct arena *a,
@@ -141,6 +145,22 @@ struct err *store_list(struct store *s, uint64_t after_seq, size_t max, struct a
 /* One row, for showing: *out = NULL when there is none. */
 struct err *store_show(struct store *s, uint64_t seq, struct arena *a,
                        struct store_row **out) MUST_USE;
+
+/* Looking at all of them where they lie, for counting: nothing is copied. The first call brings the index
+ * up to date; messages that come later are not met. Yields. */
+struct store_census {
+    uint64_t at, until; /* zeros at first */
+    bool ended;
+};
+struct store_seen {
+    uint64_t seq;
+    uint32_t flags;
+    bool deferred;
+    struct envelope_view *view; /* sender, arrival time, recipients; to be used up */
+};
+/* The next ones, about max: each() is called for every one, and must not yield. */
+struct err *store_census(struct store *s, struct store_census *c, size_t max,
+                         void (*each)(void *ctx, const struct store_seen *m), void *ctx) MUST_USE;
 
 /* --- bulk: which messages are to be acted on. What is asked for has to fit, all of it; without
  * anything it is every message. Each costs what it touches: senders, domains and destinations are
@@ -157,7 +177,7 @@ struct store_query {
 };
 struct store_pick {
     uint64_t seq;
-    int64_t arrival_us;
+    int64_t arrival_us, due_us;
     uint32_t flags;
     bool deferred; /* some recipient waits for another attempt */
     bool spilled;

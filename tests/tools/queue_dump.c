@@ -122,8 +122,10 @@ static void field_time(const char *what, int64_t us)
 
 static void field_flags(uint32_t flags)
 {
-    field("flags", "%s%s%s%s%s", flags & MESSAGE_HOLD ? "H" : "", flags & MESSAGE_EXPIRE ? "E" : "",
-          flags & MESSAGE_WARNED ? "W" : "", flags & MESSAGE_LONG_ID ? "L" : "", flags == 0 ? "-" : "");
+    field("flags", "%s%s%s%s%s%s", flags & MESSAGE_HOLD ? "H" : "",
+          flags & MESSAGE_EXPIRE ? "E" : "", flags & MESSAGE_WARNED ? "W" : "",
+          flags & MESSAGE_LONG_ID ? "L" : "", flags & MESSAGE_SUSPENDED ? "S" : "",
+          flags == 0 ? "-" : "");
 }
 
 static void field_place(uint64_t epoch, uint32_t at)
