@@ -408,6 +408,28 @@ struct err *access_end(struct access *a, uint64_t *count_out, struct str *text_o
     return e ? e : access_end_of(a, verb, count_out, text_out);
 }
 
+struct err *access_ask(struct access *a, void (*content)(void *ctx, struct str piece), void *ctx, uint64_t *count_out,
+                       struct str *text_out)
+{
+    struct err *e = wire_send(a->fd, &a->out);
+    while (!e) {
+        enum wire_verb verb;
+        struct str body;
+        e = wire_next(a->fd, &a->many, &body, &verb);
+        if (e)
+            break;
+        if (verb == WIRE_END) {
+            struct rd r = rd_of(body);
+            e = end_of(&r, count_out, text_out);
+            if (!e && text_out)
+                *text_out = arena_str(a->arena, *text_out);
+            return e;
+        }
+        content(ctx, body);
+    }
+    return e;
+}
+
 struct err *access_submit(struct access *a, const struct submission *m, char *id_out)
 {
     struct err *e = access_channel(a);

@@ -53,6 +53,9 @@ struct err *access_submit(struct access *a, const struct submission *m, char *id
 
 /* From here on a->fd leads to whoever serves: the server, or, when it is down, a fiber of this process. */
 struct err *access_channel(struct access *a) MUST_USE;
+/* Sends the request that stands in a->out; content(ctx, piece) is called for each CONTENT of the answer until END. */
+struct err *access_ask(struct access *a, void (*content)(void *ctx, struct str piece), void *ctx, uint64_t *count_out,
+                       struct str *text_out) MUST_USE;
 /* END, just received, or still to come: status, count and text; the outs may be NULL. Other frames are an error. */
 struct err *access_end_of(struct access *a, enum wire_verb verb, uint64_t *count_out, struct str *text_out) MUST_USE;
 struct err *access_end(struct access *a, uint64_t *count_out, struct str *text_out) MUST_USE;

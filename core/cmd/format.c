@@ -4,8 +4,8 @@
 
 #include "core/mail/address.h"
 #include "core/mail/date.h"
+#include "core/mail/json.h"
 #include "io/base/clock.h"
-#include "io/base/codec.h"
 
 #define REASON_WIDTH 76 /* reasons end at column 78, with their parentheses */
 
@@ -102,29 +102,7 @@ void format_list_foot(struct buf *out, uint64_t bytes, uint64_t count)
                (unsigned long long)count, count == 1 ? "" : "s");
 }
 
-/* --- JSON (RFC 8259 §7) */
-
-static void add_json(struct buf *out, struct str s)
-{
-    static const char letters[] = "btn?fr"; /* from \b on; \v has none */
-    buf_add_char(out, '"');
-    while (s.len > 0) {
-        size_t n = utf8_char(s);
-        unsigned char c = (unsigned char)s.ptr[0];
-        if (n == 0)
-            buf_add_char(out, '?');
-        else if (c == '"' || c == '\\')
-            buf_printf(out, "\\%c", c);
-        else if (c == '\b' || c == '\t' || c == '\n' || c == '\f' || c == '\r')
-            buf_printf(out, "\\%c", letters[c - '\b']);
-        else if (c < 32 || c == 127)
-            buf_printf(out, "\\u%04X", c);
-        else
-            buf_add(out, s.ptr, n);
-        s = str_from(s, n ? n : 1);
-    }
-    buf_add_char(out, '"');
-}
+/* --- JSON */
 
 static void json_rcpts(struct buf *out, const struct envelope *env)
 {
@@ -138,10 +116,10 @@ static void json_rcpts(struct buf *out, const struct envelope *env)
         any = true;
         buf_reset(&address);
         address_quote_to(&address, r->address);
-        add_json(out, buf_str(&address));
+        json_string(out, buf_str(&address));
         if (r->why.text.len > 0) {
             buf_add_c(out, ", \"delay_reason\": ");
-            add_json(out, r->why.text);
+            json_string(out, r->why.text);
         }
         buf_add_char(out, '}');
     }
@@ -156,7 +134,7 @@ void format_json_entry(struct buf *out, const struct queue_entry *e)
                format_queue_name(e->queue), e->id, (long long)(e->env->arrival_us / US_PER_S),
                (unsigned long long)e->env->data_size, e->forced_expire ? "true" : "false");
     add_sender(&sender, e->env);
-    add_json(out, buf_str(&sender));
+    json_string(out, buf_str(&sender));
     buf_fini(&sender);
     buf_add_c(out, ", \"recipients\": [");
     json_rcpts(out, e->env);

@@ -1,6 +1,7 @@
 /* postqueue(1): list and flush the queue, for everybody. */
 #include "core/cmd/postqueue.h"
 
+#include <getopt.h>
 #include <stdio.h>
 #include <unistd.h>
 
@@ -15,12 +16,23 @@ static const char usage[] =
 
 static const char help[] =
     "usage: postqueue [-v] [-c config_dir] -p | -j | -f | -i queue_id | -s site\n"
+    "       postqueue [-c config_dir] [--json] --why what | --suspended\n"
+    "       postqueue [-c config_dir] --suspend what | --resume what\n"
     "\n"
     "  -p           list the queue, as mailq does: * active, ! on hold, # to be expired\n"
     "  -j           list the queue as JSON, one message a line\n"
     "  -f           try all deferred mail now\n"
     "  -i queue_id  try this message now\n"
     "  -s site      try the mail that waits for this site now (fast_flush_domains)\n"
+    "\n"
+    "  --why what       why mail waits: for a recipient domain, a destination (smtp:[relay.example]:25), a\n"
+    "                   transport (smtp:) or one message (its queue id)\n"
+    "  --suspend what   no more deliveries there: example.com (a recipient domain), smtp:[relay.example]:25 (a\n"
+    "                   destination), [relay.example]:25 (by any transport) or smtp: (a transport). Its mail\n"
+    "                   waits in the queue, is not tried and does not expire, until\n"
+    "  --resume what    it may go again; ALL: all that is suspended\n"
+    "  --suspended      what is suspended, and since when\n"
+    "  --json           with --why and --suspended: as JSON\n"
     "\n"
     "Listing also works while the mail system is down, for whoever may read the queue.\n";
 
@@ -134,40 +146,66 @@ static int bad_usage(void)
     return tell_fatal(POSTQUEUE_FAILED, "usage: %s", usage);
 }
 
+enum { OPTION_WHY = 256, OPTION_SUSPEND, OPTION_RESUME, OPTION_SUSPENDED, OPTION_JSON };
+static const struct option long_options[] = {
+    {"why", required_argument, NULL, OPTION_WHY},
+    {"suspend", required_argument, NULL, OPTION_SUSPEND},
+    {"resume", required_argument, NULL, OPTION_RESUME},
+    {"suspended", no_argument, NULL, OPTION_SUSPENDED},
+    {"json", no_argument, NULL, OPTION_JSON},
+    {0},
+};
+
+static int run_mode(const struct snapshot *s, int mode, const char *value, bool json)
+{
+    switch (mode) {
+    case 'p':
+    case 'j':
+        return postqueue_list(s, mode == 'j');
+    case 'f':
+        return postqueue_flush_all(s);
+    case 'i':
+        return postqueue_flush_id(s, value);
+    case 's':
+        return postqueue_flush_site(s, value);
+    case OPTION_WHY:
+        return postqueue_why(s, value, json);
+    case OPTION_SUSPENDED:
+        return postqueue_suspended(s, json);
+    default:
+        return postqueue_suspend(s, value, mode == OPTION_SUSPEND);
+    }
+}
+
 int cmd_postqueue(int argc, char **argv)
 {
     const char *dash_c = NULL, *value = NULL;
     int mode = 0, opt;
-    bool bad = false;
+    bool bad = false, json = false;
     tell_begin(command_name(argv), "postqueue");
     if (argc > 1 && strcmp(argv[1], "--help") == 0)
         return fputs(help, stdout), 0;
-    while ((opt = getopt(argc, argv, "+c:fi:jps:v")) > 0) {
+    while ((opt = getopt_long(argc, argv, "+c:fi:jps:v", long_options, NULL)) > 0) {
         if (opt == 'c') {
             dash_c = optarg;
         } else if (opt == '?') {
             bad = true;
             break;
+        } else if (opt == OPTION_JSON) {
+            json = true;
         } else if (opt != 'v') {
             bad |= mode != 0;
             mode = opt;
             value = optarg;
         }
     }
+    bad |= json && mode != OPTION_WHY && mode != OPTION_SUSPENDED;
     if (bad)
         return bad_usage();
     struct snapshot *s = command_config(dash_c);
     if (!s)
         return POSTQUEUE_FAILED;
-    int rc;
-    if (mode == 0 || optind < argc)
-        rc = bad_usage();
-    else if (mode == 'p' || mode == 'j')
-        rc = postqueue_list(s, mode == 'j');
-    else if (mode == 'f')
-        rc = postqueue_flush_all(s);
-    else
-        rc = mode == 'i' ? postqueue_flush_id(s, value) : postqueue_flush_site(s, value);
+    int rc = mode == 0 || optind < argc ? bad_usage() : run_mode(s, mode, value, json);
     tell_end();
     snapshot_unref(s);
     return rc;

@@ -11,4 +11,9 @@ int postqueue_flush_all(const struct snapshot *s);
 int postqueue_flush_id(const struct snapshot *s, const char *id);
 int postqueue_flush_site(const struct snapshot *s, const char *site);
 
+/* What goes beyond Postfix. what: postqueue --help has it. */
+int postqueue_why(const struct snapshot *s, const char *what, bool json);
+int postqueue_suspend(const struct snapshot *s, const char *what, bool on);
+int postqueue_suspended(const struct snapshot *s, bool json);
+
 #endif

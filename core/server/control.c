@@ -31,6 +31,9 @@ static const struct {
     {WIRE_FLUSH, control_flush, false},   {WIRE_FIND, control_find, true},
     {WIRE_SUBMIT, control_submit, false}, {WIRE_SMTPD, control_smtpd, false},
     {WIRE_COUNTS, control_counts, false}, {WIRE_IMPORT, control_import, true},
+    {WIRE_SHAPE, control_shape, true},    {WIRE_WHY, control_why, false},
+    {WIRE_SUSPEND, control_suspend, true}, {WIRE_RESUME, control_resume, true},
+    {WIRE_SUSPENDED, control_suspended, false},
 };
 
 static struct err *dispatch(struct caller *c)

@@ -24,6 +24,14 @@ struct err *control_find(struct caller *c, struct rd *body);
 struct err *control_counts(struct caller *c, struct rd *body);
 struct err *control_submit(struct caller *c, struct rd *body);
 struct err *control_smtpd(struct caller *c, struct rd *body); /* closes c->fd */
+/* control_why.c */
+struct err *control_shape(struct caller *c, struct rd *body);
+struct err *control_why(struct caller *c, struct rd *body);
+struct err *control_suspend(struct caller *c, struct rd *body);
+struct err *control_resume(struct caller *c, struct rd *body);
+struct err *control_suspended(struct caller *c, struct rd *body);
+/* e, told to the caller. */
+struct err *control_error(struct caller *c, const struct err *e);
 /* The service named, or the one that keeps mail. */
 const struct service *control_service(const struct snapshot *s, const char *name);
 /* Received: for mail that a user of this machine posted. */

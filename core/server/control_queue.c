@@ -15,7 +15,7 @@ static void entry_body(struct buf *b, const struct queue_entry *e)
     envelope_pack(e->env, b);
 }
 
-static struct err *end_error(struct caller *c, struct err *e)
+struct err *control_error(struct caller *c, const struct err *e)
 {
     char text[ERR_TEXT_MAX];
     str_copy(text, sizeof(text), str_of(e->text));
@@ -47,7 +47,7 @@ struct err *control_list(struct caller *c, struct rd *body)
         arena_reset(c->arena);
         struct err *e = queue_list(c->queue, after, max, c->arena, &list, &n);
         if (e)
-            return end_error(c, e);
+            return control_error(c, e);
         e = send_entries(c, list, n);
         if (e)
             return e;
@@ -119,7 +119,7 @@ struct err *control_flush(struct caller *c, struct rd *body)
     bool found;
     struct err *e = queue_flush(c->queue, id, site, &found);
     if (e)
-        return end_error(c, e);
+        return control_error(c, e);
     return wire_send_end(c->fd, &c->out, WIRE_OK, found, STR(""));
 }
 
@@ -128,13 +128,13 @@ static struct err *send_content(struct caller *c, struct qmsg *m)
     struct content_reader *r;
     struct err *e = content_open(m, &r);
     if (e)
-        return end_error(c, e);
+        return control_error(c, e);
     for (;;) {
         struct str piece;
         e = content_next(r, &piece);
         if (e) {
             content_close(r);
-            return end_error(c, e);
+            return control_error(c, e);
         }
         if (piece.len == 0)
             break;
@@ -156,7 +156,7 @@ static struct err *send_corrupt(struct caller *c, struct corrupt_reader *r)
         struct str piece;
         struct err *e = corrupt_next(r, &piece);
         if (e)
-            return end_error(c, e);
+            return control_error(c, e);
         if (piece.len == 0)
             return wire_send_end(c->fd, &c->out, WIRE_OK, 1, STR(""));
         wire_begin(&c->out, WIRE_CONTENT);
@@ -175,7 +175,7 @@ static struct err *find_corrupt(struct caller *c, struct str id)
     bool found;
     struct err *e = queue_find_corrupt(c->queue, id, c->arena, &entry, &r, &found);
     if (e)
-        return end_error(c, e);
+        return control_error(c, e);
     if (!found)
         return wire_send_end(c->fd, &c->out, WIRE_OK, 0, STR(""));
     wire_begin(&c->out, WIRE_ENTRY);
@@ -195,7 +195,7 @@ struct err *control_find(struct caller *c, struct rd *body)
     struct str id = rd_lstr(body);
     struct err *e = queue_find(c->queue, id, c->arena, &entry, &m, &found);
     if (e)
-        return end_error(c, e);
+        return control_error(c, e);
     if (!found)
         return find_corrupt(c, id);
     wire_begin(&c->out, WIRE_ENTRY);

@@ -20,6 +20,12 @@ enum wire_verb {
     WIRE_COUNTS,   /* -> COUNTS, END */
     WIRE_LINE,     /* u8 whole, bytes: a piece of a content line (client) */
     WIRE_DONE,     /* end of content (client) */
+    /* why mail waits: core/server/control_why.c */
+    WIRE_SHAPE,    /* u32 queues, u8 senders (queue.h, struct queue_shape) -> CONTENT (its rows) ..., END */
+    WIRE_WHY,      /* lstr queue id, domain or destination, u8 JSON -> CONTENT ..., END(count 0 = nothing of that name) */
+    WIRE_SUSPEND,  /* lstr what -> END(count 1 = it was not before, text = its whole name) */
+    WIRE_RESUME,   /* lstr what ("" = all) -> END(count) */
+    WIRE_SUSPENDED, /* u8 JSON -> CONTENT ..., END */
     /* an import, on a connection of its own: core/server/control_import.c */
     WIRE_IMPORT = 16,   /* -> CONTENT ... (lines of the ledger, core/import/ledger.h), END(count = finished of an earlier one);
                            then MAIL, CONTENT ..., DONE or CANCEL from the client -> END(text = queue id), again and again */
