@@ -133,10 +133,9 @@ static void withdraw(struct dest *d)
 
 /* Small mail takes turns by destination: its place is that of its dest, which loses it with each
  * request, so that none takes all the slots. A long list keeps the place it has. */
-static void offer_one(struct dest *d, struct offer *o, struct line_item *item)
+static void offer_one(struct dest *d, struct offer *o, struct entry *e)
 {
     struct transport *t = d->transport;
-    struct entry *e = CONTAINER(item, struct entry, item);
     struct job *j = e->job;
     *o = (struct offer){.dest = d, .entry = e};
     list_push_back(&j->offers, &o->link);
@@ -149,12 +148,17 @@ static void offer_one(struct dest *d, struct offer *o, struct line_item *item)
 static void offer(struct dest *d)
 {
     int64_t now = clock_mono_ns();
+    struct line_item *item = line_first(&d->todo);
+    struct entry *first = CONTAINER(item, struct entry, item), *other = NULL;
+    item = line_candidate(&d->todo, &d->transport->rules, item, now);
+    if (item)
+        other = CONTAINER(item, struct entry, item);
+    if (d->offers[0].entry == first && d->offers[1].entry == other)
+        return;
     withdraw(d);
     if (d->waiting_ns == 0)
         d->waiting_ns = now;
-    struct line_item *first = line_first(&d->todo);
     offer_one(d, &d->offers[0], first);
-    struct line_item *other = line_candidate(&d->todo, &d->transport->rules, first, now);
     if (other)
         offer_one(d, &d->offers[1], other);
 }
