@@ -200,18 +200,25 @@ static void set_up(struct bench *b, const char *dir)
                                        .recipient_limit = 50,
                                        .positive_per_window = 1,
                                        .negative_per_window = 1,
-                                       .failed_cohort_limit = 1};
+                                       .failed_cohort_limit = 1,
+                                       .pool = 20000,
+                                       .extra_pool = 1000,
+                                       .slot_cost = 5,
+                                       .slot_loan = 3,
+                                       .slot_discount = 50,
+                                       .minimum_slots = 3,
+                                       .rate_serial = true};
     b->so = (struct sched_options){.transports = &b->smtp,
                                    .transport_count = 1,
                                    .fallback = b->smtp,
                                    .message_active_limit = 20000,
-                                   .recipient_limit = 20000,
+                                   .message_recipient_limit = 20000,
+                                   .recipient_minimum = 10,
                                    .queue_run_delay_s = 300,
                                    .minimal_backoff_s = 300,
                                    .maximal_backoff_s = 4000,
                                    .maximal_lifetime_s = 432000,
                                    .bounce_lifetime_s = 432000,
-                                   .transport_retry_s = 60,
                                    .defer_transports = ""};
     b->options = (struct queue_options){.directory = dir, .sched = &b->so};
     memset(b->content, 'x', BYTES);
