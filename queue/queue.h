@@ -21,7 +21,7 @@ struct queue_options {
     bool read_only;              /* with offline: only look */
     uint64_t minfree_bytes;      /* queue_minfree; 0 = 1.5 * message_size_limit is the caller's business */
     uint64_t inline_limit_bytes; /* queue_inline_limit: beyond it a file of its own; 0 = 1 MiB */
-    uint64_t segment_bytes;      /* queue_segment_size; 0 = 16 MiB; a multiple of 4 KiB */
+    uint64_t segment_bytes;      /* queue_segment_size; 0 = 8 MiB; a multiple of 4 KiB */
     int64_t mark_delay_ms;       /* queue_mark_delay; 0 = 100 */
     uint64_t memory_limit_bytes; /* queue_memory_limit: content of fresh mail kept in memory; 0 = 256 MiB */
     uint64_t replay_at_once_bytes; /* queue_replay_limit; 0 = 64 MiB */

@@ -185,7 +185,7 @@ bool segment_pin(struct store *s, uint64_t epoch, char name_out[SEGMENT_NAME_MAX
 void segment_unpin(struct store *s, uint64_t epoch);
 /* A server that hardly gets mail does not write spares full: the first is made when 1/8 of the
  * active segment is used. */
-enum { SPARES_WANTED = 2, SPARES_MAX = 4, SEGMENTS_FLOOR = 4, SPARE_WHEN_USED = 8 };
+enum { SPARES_WANTED = 1, SPARES_MAX = 4, SEGMENTS_FLOOR = 4, SPARE_WHEN_USED = 8 };
 
 /* --- store.c */
 void store_set_dirty(struct message *m); /* its index row is to be written */

@@ -12,7 +12,7 @@
 #include <unistd.h>
 
 enum { MARK_RCPTS_MAX = 1000, SCRUB_ROWS = 1000, REPLAY_ROWS = 1000 };
-#define SEGMENT_BYTES_DEFAULT ((uint64_t)16 << 20)
+#define SEGMENT_BYTES_DEFAULT ((uint64_t)8 << 20)
 #define REPLAY_AT_ONCE_DEFAULT ((uint64_t)64 << 20)
 #define SEGMENT_BYTES_MIN     ((uint64_t)32 << 10)
 #define SEGMENT_BYTES_MAX     ((uint64_t)1 << 30)

@@ -20,7 +20,7 @@ struct store_options {
     bool long_ids;
     uint64_t minfree_bytes;      /* 0 = no check */
     uint64_t inline_limit_bytes; /* 0 = 1 MiB */
-    uint64_t segment_bytes;      /* 0 = 16 MiB; rounded up to 4 KiB */
+    uint64_t segment_bytes;      /* 0 = 8 MiB; rounded up to 4 KiB */
     uint64_t memory_limit_bytes; /* 0 = 256 MiB */
     int64_t mark_delay_ms;       /* 0 = 100 */
     int64_t index_delay_ms;      /* a message that lives longer gets an index row; 0 = 1000 */
