@@ -382,9 +382,32 @@ static void resume_job_main(void *arg)
     sched_fiber_ended(s);
 }
 
+/* The server is down: it will be due when it starts. */
+static struct err *due_at_once(struct queue *q, enum suspend_kind kind, struct str name)
+{
+    struct store_query query = suspend_query(kind, name);
+    struct err *e = NULL;
+    while (!e && !query.ended) {
+        struct store_pick picks[STEP_PICKS];
+        size_t n = 0;
+        e = store_query(q->store, &query, picks, STEP_PICKS, &n);
+        for (size_t i = 0; !e && i < n; i++) {
+            struct qmsg *m = NULL;
+            if (picks[i].flags & MESSAGE_SUSPENDED)
+                e = store_get(q->store, picks[i].seq, &m);
+            if (m)
+                store_mark(m, &(struct mark){.flags = qmsg_flags(m) & ~(uint32_t)MESSAGE_SUSPENDED});
+            qmsg_unref(m);
+        }
+        if (!e)
+            e = store_catch_up(q->store);
+    }
+    return e ? e : store_sync(q->store);
+}
+
 static void bring_back(struct queue *q, enum suspend_kind kind, struct str name)
 {
-    if (q->offline || q->sched->draining)
+    if (q->sched->draining)
         return;
     struct resume_job *j = mem_zalloc(sizeof(*j) + name.len + 1);
     j->queue = q;
@@ -409,11 +432,13 @@ static struct err *resume_one(struct suspending *u)
     bool changed = false;
     if (!e)
         e = suspend_set(&s->suspensions, u->name, false, &changed);
-    if (!e && changed) {
-        u->count++;
-        bring_back(u->queue, u->kind, u->name);
-    }
-    return e;
+    if (e || !changed)
+        return e;
+    u->count++;
+    if (u->queue->offline)
+        return due_at_once(u->queue, u->kind, u->name);
+    bring_back(u->queue, u->kind, u->name);
+    return NULL;
 }
 
 static void add_name(void *ctx, const char *name, int64_t since_us)

@@ -163,7 +163,7 @@ int cmd_qshape(int argc, char **argv)
     if (!parse(argc, argv, &r.shape, &dash_c)) {
         shape_fini(&r.shape);
         fputs(usage, stderr);
-        return 1;
+        return 255; /* Perl's, for one that dies */
     }
     struct snapshot *s = command_config(dash_c);
     int rc = s ? 0 : 1;

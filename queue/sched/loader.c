@@ -261,10 +261,6 @@ void loader_flush(struct sched *s, struct str site)
 
 void loader_resume(struct sched *s, enum suspend_kind kind, struct str name)
 {
-    struct store_query q = {0};
-    if (kind == SUSPEND_DOMAIN)
-        q.domain = name;
-    else if (kind != SUSPEND_TRANSPORT)
-        q.destination = name;
+    struct store_query q = suspend_query(kind, name);
     bring(s, &q, MESSAGE_SUSPENDED, false);
 }

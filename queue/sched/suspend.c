@@ -89,6 +89,16 @@ enum suspend_kind suspend_kind_of(struct str name)
     return (size_t)colon + 1 == name.len ? SUSPEND_TRANSPORT : SUSPEND_DESTINATION;
 }
 
+struct store_query suspend_query(enum suspend_kind kind, struct str name)
+{
+    struct store_query q = {0};
+    if (kind == SUSPEND_DOMAIN)
+        q.domain = name;
+    else if (kind != SUSPEND_TRANSPORT)
+        q.destination = name;
+    return q;
+}
+
 /* --- the set */
 
 static bool add(struct suspensions *p, struct str name, int64_t since_us)

@@ -16,6 +16,7 @@
 #include "io/base/hash.h"
 #include "io/fiber/wait.h"
 #include "queue/envelope.h"
+#include "queue/store/store.h"
 
 struct sched;
 struct qmsg;
@@ -36,6 +37,8 @@ struct err *suspend_parse(struct str text, bool (*is_transport)(const void *ctx,
                           enum suspend_kind *kind_out) MUST_USE;
 /* Of a name as suspend_parse gives it. */
 enum suspend_kind suspend_kind_of(struct str name);
+/* Finds what may wait by it; MESSAGE_SUSPENDED says what does. */
+struct store_query suspend_query(enum suspend_kind kind, struct str name);
 /* Reads the file. Yields. */
 struct err *suspend_open(struct suspensions *p, const char *data_directory) MUST_USE;
 void suspend_close(struct suspensions *p);

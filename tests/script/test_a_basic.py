@@ -246,5 +246,5 @@ def test_logrotate(relay, sink):
 
 def test_all_names_are_there():
     for name in ("postfix", "sendmail", "mailq", "newaliases", "postqueue", "postsuper", "postcat",
-                 "postconf", "postmap", "postalias"):
+                 "postconf", "postmap", "postalias", "qshape"):
         assert os.access(ringpost_bin() / name, os.X_OK), name

@@ -168,6 +168,59 @@ def test_what_waits_for_its_turn_is_taken_back(sink):
         assert all(row["queue_name"] == "deferred" for row in left.values())
 
 
+def test_the_list_is_changed_while_the_server_is_down(sink):
+    hop = "[127.0.0.1]:%d" % sink.port
+    with Ringpost(params={"relayhost": hop, **SLOW}) as server:
+        suspend(server, "smtp:")
+        ids = [server.submit("a@b.example", ["x@a.example"]) for _ in range(3)]
+        wait_until(lambda: all("suspended" in reason(server, qid) for qid in ids))
+        server.stop()
+        assert "resumed" in resume(server, "smtp:") and "suspended" in suspend(server, "c.example")
+        server.start()
+        for qid in ids:
+            server.wait_log(r"%s: removed" % qid)
+        late = server.submit("a@b.example", ["x@c.example"])
+        wait_until(lambda: "suspended" in reason(server, late))
+
+
+def test_a_resume_that_nobody_finished_is_one_of_time(sink):
+    hop = "[127.0.0.1]:%d" % sink.port
+    with Ringpost(params={"relayhost": hop, "queue_run_delay": "1s", "minimal_backoff_time": "1s",
+                          "maximal_backoff_time": "2s"}) as server:
+        suspend(server, "a.example")
+        qid = server.submit("a@b.example", ["x@a.example"])
+        wait_until(lambda: "suspended" in reason(server, qid))
+        server.stop()
+        (server.data / "suspended").unlink()
+        server.start()
+        server.wait_log(r"%s: removed" % qid)
+
+
+def test_a_long_list_and_many_messages(sink):
+    hop = "[127.0.0.1]:%d" % sink.port
+    with Ringpost(params={"relayhost": hop, **SLOW, "qmgr_message_active_limit": "50",
+                          "smtpd_recipient_limit": "3000", "smtp_destination_rate_delay": "500s"}) as server:
+        first = server.submit("a@b.example", ["x@open.example"])
+        server.wait_log(r"%s: removed" % first)
+        many = server.submit("a@b.example", ["u%d@%s.example" % (n, "ab"[n % 2]) for n in range(2500)])
+        ids = [server.submit("a@b.example", ["x@a.example"]) for _ in range(200)]
+        suspend(server, "a.example")
+        wait_until(lambda: why(server, "a.example")["suspended"] >= 40)
+        server.params["smtp_destination_rate_delay"] = "0s"
+        server.write_config()
+        server.run("postfix", "reload", check=True)
+        wait_until(lambda: why(server, "a.example")["suspended"] == 201 and
+                   why(server, "b.example")["messages"] == 0)
+        assert len(listed(server)[many]["recipients"]) == 1250
+        assert not [m for m in sink.messages for r in m.rcpts if "@a.example" in r]
+        resume(server, "a.example")
+        for qid in (many, ids[0], ids[-1]):
+            server.wait_log(r"%s: removed" % qid)
+        wait_until(lambda: not listed(server))
+        told = [r for m in sink.messages for r in m.rcpts]
+        assert len(told) == 1 + 2500 + 200 and len(set(told)) == 1 + 2500 + 1
+
+
 def test_who_may_and_what_makes_no_sense(relay):
     for what, said in (("", "needs"), ("nosuch:host", "no transport"), ("a b", "not a domain"),
                        ("x@y.example", "not a domain")):

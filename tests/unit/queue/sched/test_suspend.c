@@ -6,6 +6,7 @@
 #include <cmocka.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "io/base/buf.h"
@@ -168,6 +169,22 @@ static void what_cannot_be_written_does_not_hold(void **state)
     suspend_close(&p);
 }
 
+static void what_cannot_be_read_refuses(void **state)
+{
+    (void)state;
+    char dir[] = "/tmp/suspend-XXXXXX", path[64];
+    struct suspensions p = {0};
+    assert_non_null(mkdtemp(dir));
+    snprintf(path, sizeof(path), "%s/suspended", dir);
+    assert_int_equal(mkdir(path, 0700), 0);
+    struct err *e = suspend_open(&p, dir);
+    assert_non_null(e);
+    assert_non_null(strstr(e->text, path));
+    suspend_close(&p);
+    assert_int_equal(rmdir(path), 0);
+    assert_int_equal(rmdir(dir), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -176,6 +193,7 @@ int main(void)
         cmocka_unit_test(its_mail_says_so_and_what_it_said_before),
         cmocka_unit_test(it_is_kept),
         cmocka_unit_test(what_cannot_be_written_does_not_hold),
+        cmocka_unit_test(what_cannot_be_read_refuses),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
