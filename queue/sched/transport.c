@@ -46,10 +46,13 @@ void transport_configure(struct transport *t)
     struct str key;
     void *value;
     while (hmap_next(&t->dests, &at, &key, &value)) {
-        struct window *w = &((struct dest *)value)->window;
-        if (t->opts.concurrency_limit > 0 && w->size > t->opts.concurrency_limit)
-            w->size = t->opts.concurrency_limit;
-        dest_pump(value);
+        struct dest *d = value;
+        if (t->opts.concurrency_limit > 0 && d->window.size > t->opts.concurrency_limit)
+            d->window.size = t->opts.concurrency_limit;
+        if (d->state == DEST_PAUSED && t->opts.rate_delay_ms <= 0)
+            dest_revive(d); /* may free it */
+        else
+            dest_pump(d);
     }
 }
 
