@@ -196,7 +196,7 @@ static void check_due(struct store *s, const uint64_t *seqs, size_t count)
     }
 }
 
-void mail_check(const struct mail_model *m, struct store *s, bool torn_is_fine)
+void mail_check(const struct mail_model *m, struct store *s)
 {
     bool seen[LETTERS] = {false};
     uint64_t after = 0, due[LETTERS];
@@ -224,7 +224,7 @@ void mail_check(const struct mail_model *m, struct store *s, bool torn_is_fine)
             mail_fail("letter %llu (%s) was acknowledged, and is LOST", (unsigned long long)i, l->id);
     }
     check_due(s, due, due_count);
-    if (store_counts(s).corrupt != 0 && !torn_is_fine)
+    if (store_counts(s).corrupt != 0)
         mail_fail("%llu places were set aside as corrupt on a disk that was not damaged",
                   (unsigned long long)store_counts(s).corrupt);
 }

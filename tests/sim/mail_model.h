@@ -54,8 +54,7 @@ struct promise {
 void promise_take(const struct mail_model *m, struct queue *q, struct promise *out);
 void promise_keep(struct mail_model *m, const struct promise *p);
 
-/* What is in the store agrees with the model. torn_is_fine: a write has failed and may have left its
- * half in the middle of the log, which is set aside. Fiber. */
-void mail_check(const struct mail_model *m, struct store *s, bool torn_is_fine);
+/* What is in the store agrees with the model. Fiber. */
+void mail_check(const struct mail_model *m, struct store *s);
 
 #endif
