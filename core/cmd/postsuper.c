@@ -124,11 +124,14 @@ static struct err *act_on(struct super *s, struct access *a, char option, struct
     return e;
 }
 
-static bool id_is_fine(struct str id)
+/* Each act complains for itself. */
+static bool id_is_fine(char option, struct str id)
 {
     if (format_id_valid(id))
         return true;
-    tell_warning("invalid mail queue id: %.*s", STR_ARG(id));
+    for (size_t i = 0; i < ACTION_COUNT; i++)
+        if (asks_for(option, &actions[i]))
+            tell_warning("invalid mail queue id: %.*s", STR_ARG(id));
     return false;
 }
 
@@ -145,7 +148,7 @@ static struct err *ids_from_stdin(struct super *s, struct access *a, char option
     while (!e && input_line(&in, &line, &whole, &e) && !e) {
         if (!whole)
             e = err_new(ERR_LIMIT, 0, "a line of standard input is too long for a queue id");
-        else if (id_is_fine(line)) {
+        else if (id_is_fine(option, line)) {
             buf_add_str(&ids, line);
             buf_add_char(&ids, ' ');
             n++;
@@ -170,7 +173,7 @@ static struct err *carry_out_order(struct super *s, struct access *a, const stru
         return ids_from_stdin(s, a, o->option);
     if (str_eq(id, STR("ALL")))
         return act_on(s, a, o->option, STR(""));
-    return id_is_fine(id) ? act_on(s, a, o->option, id) : NULL;
+    return id_is_fine(o->option, id) ? act_on(s, a, o->option, id) : NULL;
 }
 
 static void report(const struct super *s)
