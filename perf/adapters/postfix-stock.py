@@ -1,0 +1,12 @@
+"""Postfix as Debian packages it: relay host, mynetworks and a log file added."""
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from compare_lib.postfix import PostfixLike                     # noqa: E402
+
+
+class Server(PostfixLike):
+    title = "Postfix, stock"
+    packages = ("postfix",)
+    kind, settings = "Postfix", "STOCK"

@@ -1,0 +1,25 @@
+"""Ringpost from $RINGPOST_BIN or build/release/bin, with the main.cf of postfix-stock."""
+import subprocess
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from compare_lib.postfix import PostfixLike, instance           # noqa: E402
+
+
+class Server(PostfixLike):
+    title = "Ringpost"
+    packages = ("postfix",)         # its user and group
+    kind, settings = "Ringpost", "STOCK"
+    source = str(instance.ringpost_bin())
+
+    @classmethod
+    def install(cls):
+        return instance.ringpost_missing() or super().install()
+
+    @classmethod
+    def version(cls):
+        root = Path(__file__).resolve().parents[2]
+        done = subprocess.run(["git", "-C", str(root), "describe", "--always", "--dirty"],
+                              capture_output=True, text=True)
+        return "commit " + done.stdout.strip() if done.returncode == 0 else "?"
