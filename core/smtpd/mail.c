@@ -44,7 +44,7 @@ static struct verdict allowed(struct smtpd *s, struct str sender)
 
     if (s->p->message_size_limit > 0 && s->options.size > s->p->message_size_limit)
         v = verdict_of(552, "5.3.4", "Message size exceeds fixed limit");
-    bool full = v.code == 0 && !s->stand_alone && queue_full(s->queue);
+    bool full = v.code == 0 && s->queue && queue_full(s->queue);
     if (full)
         v = verdict_of(452, "4.3.1", "Insufficient system storage");
     if (v.code) {
