@@ -35,7 +35,8 @@ class Page:
             "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True,
             "grid.color": "#e4e4e4", "axes.axisbelow": True, "axes.titleweight": "bold",
             "axes.titlelocation": "left", "legend.frameon": False, "lines.linewidth": 1.8})
-        from matplotlib import pyplot
+        from matplotlib import pyplot, ticker
+        self.ticker = ticker
         self.pyplot, self.folder = pyplot, folder
         self.names = list(facts["servers"])
         self.titles = {n: s["title"] for n, s in facts["servers"].items()}
@@ -67,8 +68,17 @@ class Page:
                 handles.setdefault(label, handle)
         if handles:
             figure.legend(handles.values(), handles.keys(), loc="lower center",
-                          ncol=min(5, len(handles)), bbox_to_anchor=(0.5, -0.01))
-        figure.tight_layout(rect=(0, 0.07, 1, 1))
+                          ncol=min(len(handles), max(2, int(figure.get_figwidth() / 1.5))), bbox_to_anchor=(0.5, -0.01))
+        for axis in axes:
+            if axis.get_yscale() == "log":
+                # Written out, and few: 10, 50, 100 rather than powers.
+                low, high = axis.get_ylim()
+                marks = (1,) if high > 100 * low else (1, 2, 5)
+                axis.yaxis.set_major_locator(self.ticker.LogLocator(subs=marks))
+                axis.yaxis.set_major_formatter(self.ticker.FuncFormatter(lambda v, _: "%g" % v))
+                axis.yaxis.set_minor_formatter(self.ticker.NullFormatter())
+        rows = -(-len(handles) // max(2, int(figure.get_figwidth() / 1.5)))
+        figure.tight_layout(rect=(0, 0.02 + 0.06 * rows, 1, 1))
         figure.savefig(self.folder / (key + ".svg"))
         self.pyplot.close(figure)
         self.pictures[key] = alt

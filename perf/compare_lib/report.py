@@ -106,24 +106,29 @@ def head(paper):
 
 
 def proof(paper):
-    rows, orders = [], []
+    rows, orders, weak = [], [], []
     for name in paper.names:
         for row in paper.results[name]["proof"][:1]:
             rows.append([paper.titles[name], "%d of %d" % (row["synced"], row["messages"]),
                          "%d of %d" % (row["forced"], row["messages"]), row["witness"],
                          "; ".join("%s × %.3g" % i for i in list(row["who"].items())[:5]) or "none"])
+            if row["synced"] < row["messages"]:
+                weak.append("**%s** answered 250 without a sync of its own: what it has accepted "
+                            "can be lost with the power, and its rates and latencies are not "
+                            "those of a server that syncs.\n" % paper.titles[name])
             if row["order"]:
                 orders.append("%s:\n\n" % paper.titles[name] + "\n".join(
                     "    %8d µs  %s: %s" % tuple(o) for o in row["order"]) + "\n")
     if not rows:
         return
     paper.add("## Who syncs before the 250\n",
-              "One message at a time; counted is what **ended** between the final dot and its 250: syncs by the "
-              "server's own processes, whoever asked for them (system call or ring), and flushes or "
-              "forced writes that the disk reported done (another program's may be among those).\n",
-              table(["server", "messages with a sync of its own", "… at the disk", "witness",
+              "One message at a time; counted is what **ended** between the final dot and its 250: "
+              "syncs by the server's own processes, by system call or ring. Beside it, flushes and "
+              "forced writes sent to the disk in that time (another program's may be among "
+              "them).\n",
+              table(["server", "messages with a sync of its own", "with a flush sent", "witness",
                      "syncs a message"], rows),
-              "The first message of each, from the final dot on:\n", *orders)
+              *weak, "The first message of each, from the final dot on:\n", *orders)
 
 
 def sections(paper):

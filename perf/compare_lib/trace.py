@@ -6,6 +6,7 @@ entry for syncs (which O_DSYNC writes pass too) and flushes or forced writes at 
 Without perf, strace sees the system calls only.
 """
 
+import functools
 import re
 import signal
 import shutil
@@ -16,12 +17,12 @@ from pathlib import Path
 
 from .keeper import Trouble
 
-# What ends when data is on the disk.
+# What ends when data is on the disk; of the disk itself, what it is told.
 EVENTS = ("syscalls:sys_exit_fsync", "syscalls:sys_exit_fdatasync", "syscalls:sys_exit_syncfs",
           "syscalls:sys_exit_msync", "syscalls:sys_exit_sync_file_range",
           "ext4:ext4_sync_file_exit", "xfs:xfs_file_fsync", "btrfs:btrfs_sync_file",
           "iomap:iomap_dio_rw_begin", "iomap:iomap_dio_complete",
-          "block:block_rq_complete")
+          "block:block_rq_issue")
 CALLS = ("fsync", "fdatasync", "syncfs", "sync", "msync", "sync_file_range")
 BODY = b"Subject: proof\r\n\r\n" + b"One line of text that has its place in a line.\r\n" * 200
 
@@ -32,6 +33,7 @@ def tracer_missing():
     return "neither perf (linux-perf) nor strace is installed"
 
 
+@functools.lru_cache(None)
 def known_events():
     done = subprocess.run(["perf", "list", "--no-desc", "tracepoint"], capture_output=True,
                           text=True, timeout=60)
@@ -103,7 +105,7 @@ def by_perf(keeper, address, count, folder, events):
             # rwbs: F flushes before or forces this write past the disk's cache.
             words = re.match(r"\S+ (\w+)", match[6])
             if words and "F" in words[1]:
-                found.append((moment, "the disk", "flush or forced write done", None))
+                found.append((moment, "the disk", "flush or forced write sent", None))
             continue
         if event.startswith("iomap:"):
             # A direct write to a file opened O_DSYNC is done only when its data are safe. It ends
