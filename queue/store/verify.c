@@ -112,6 +112,8 @@ static struct err *add_segment(struct checking *c, const char *name)
     g.header_bad = head.len < BLOCK || !segment_header_get((const uint8_t *)head.ptr, &h);
     if (!g.header_bad) {
         g.epoch = h.epoch;
+        if (c->v->running) /* it may be about to be renamed: the header block is written first */
+            segment_name(g.epoch, g.name);
         c->secret = c->secret != 0 ? c->secret : h.secret;
         c->first = h.first > c->first ? h.first : c->first;
     }
