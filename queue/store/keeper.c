@@ -210,10 +210,8 @@ static struct err *put_some(struct round *r)
     struct list *node;
     size_t n = 0;
     for (; e == NULL && n < ROWS_AT_ONCE && (node = list_pop_front(&r->young)) != NULL; n++) {
-        struct message *m = CONTAINER(node, struct message, link);
         list_push_back(&r->put, node);
-        if (!m->dead)
-            e = put_row(r, m);
+        e = put_row(r, CONTAINER(node, struct message, link));
     }
     for (; e == NULL && n < ROWS_AT_ONCE && (node = list_pop_front(&r->dirty)) != NULL; n++) {
         list_push_back(&r->put_dirty, node);
@@ -239,6 +237,8 @@ static void put_done(struct round *r)
             m->stage = STAGE_INDEXED;
             atomic_fetch_sub_explicit(&r->store->young_bytes, m->pub.place.length,
                                       memory_order_relaxed);
+        } else { /* removed while the round waited: its REMOVE is not safe yet, its row goes with the next */
+            (void)umap_put(&r->store->dead, m->pub.seq, r->store);
         }
         qmsg_unref(&m->pub);
     }
