@@ -19,12 +19,6 @@ enum { SIM_FD = 1 << 20, SIM_NAME_MAX = 64, SIM_ROOT_INO = 1 };
 struct disk;
 struct kv_image; /* kv_sim.c */
 
-/* --- random numbers of the world, by seed */
-void sim_seed(uint64_t seed);
-uint64_t sim_rand(void);
-uint64_t sim_below(uint64_t n);
-bool sim_chance(unsigned percent);
-
 /* --- disks */
 struct disk *disk_new(void);
 struct disk *disk_copy(const struct disk *d); /* as it is, pending effects too; shares pages */
@@ -37,19 +31,6 @@ struct disk *disk_current(void);
 /* A file that a synced write failed on keeps nothing more that is written to it, until the program
  * starts anew. */
 void disk_new_process(void);
-
-/* --- points and faults. A point is a moment at which the power may be cut: each change of the disk,
- * and each moment at which a write is under way. */
-void sim_point_hook(void (*fn)(void));
-void sim_point(void);
-enum fault_at { FAULT_NONE, FAULT_CHANGE, FAULT_READ };
-/* The n-th (from 1) change, or read, from now on gives this errno; `times` of them in a row. A write
- * that fails may have reached the disk all the same, and what was synced by it is not. */
-void sim_fault(enum fault_at at, uint64_t n, int number, unsigned times);
-uint64_t sim_ops(enum fault_at at); /* since sim_fault */
-bool sim_fault_hit(void);
-/* 0, or the errno this operation is to give. */
-int sim_fault_now(enum fault_at at);
 
 /* --- what a program does; results as the system calls, errors as -errno */
 int disk_open(int dir_fd, const char *path, int flags);

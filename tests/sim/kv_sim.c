@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include "dice.h"
 #include "disk_sim.h"
 #include "io/base/check.h"
 #include "io/base/str.h"

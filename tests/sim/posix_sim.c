@@ -12,6 +12,7 @@
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
+#include "dice.h"
 
 #define SIM_FREE_BYTES ((uint64_t)64 << 20)
 

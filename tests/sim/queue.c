@@ -12,6 +12,7 @@
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
+#include "dice.h"
 #include "disk_sim.h"
 #include "io/base/check.h"
 #include "io/base/clock.h"

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include "dice.h"
 #include "disk_sim.h"
 #include "io/base/check.h"
 #include "io/base/clock.h"

@@ -2,17 +2,12 @@
  * connections, some that greylist, some that are down for hours. The queue is the real one, the
  * disk is memory, the clock is a number. One seed is some hours of traffic; what must always hold
  * is checked at every attempt, and at the end everything has been delivered, once. */
-#include <getopt.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/random.h>
-#include <sys/wait.h>
-#include <unistd.h>
 #include "disk_sim.h"
+#include "driver.h"
 #include "io/base/check.h"
 #include "io/base/clock.h"
-#include "io/base/log.h"
 #include "io/base/mem.h"
 #include "queue/private.h"
 #include "ring_sim.h"
@@ -48,8 +43,6 @@ struct mail {
 };
 
 static struct {
-    uint64_t seed;
-    bool verbose;
     struct site sites[SITES];
     struct mail mails[LETTERS + BURST + 2];
     uint8_t list_done[SITES * LIST_PER_SITE];
@@ -61,49 +54,6 @@ static struct {
     struct queue *q;
     struct sched_transport transports[2];
 } w;
-
-static void fail(const char *fmt, ...) PRINTF(1, 2);
-static void fail(const char *fmt, ...)
-{
-    va_list list;
-    va_start(list, fmt);
-    fprintf(stderr, "sim.sched: FAILED at %.3f s: ", (double)clock_mono_ns() / 1e9);
-    vfprintf(stderr, fmt, list);
-    va_end(list);
-    fprintf(stderr, "\nrepeat it with: sim.sched --seed %llu --verbose\n",
-            (unsigned long long)w.seed);
-    fflush(NULL);
-    _exit(1);
-}
-
-static void on_abort(int number)
-{
-    (void)number;
-    fprintf(stderr, "repeat it with: sim.sched --seed %llu --verbose\n",
-            (unsigned long long)w.seed);
-    _exit(1);
-}
-
-void __wrap_log_at(enum log_level level, const char *service, const char *fmt, ...) PRINTF(3, 4);
-void __wrap_log_at(enum log_level level, const char *service, const char *fmt, ...)
-{
-    va_list list;
-    if (!w.verbose)
-        return;
-    va_start(list, fmt);
-    fprintf(stderr, "%12.6f %d %s: ", (double)clock_mono_ns() / 1e9, (int)level, service);
-    vfprintf(stderr, fmt, list);
-    fputc('\n', stderr);
-    va_end(list);
-}
-
-ssize_t __wrap_getrandom(void *to, size_t n, unsigned flags);
-ssize_t __wrap_getrandom(void *to, size_t n, unsigned flags)
-{
-    (void)flags;
-    memset(to, 0x5a, n);
-    return (ssize_t)n;
-}
 
 /* --- the sites */
 
@@ -149,27 +99,27 @@ static void check_limits(const struct request *r, struct site *s)
     const struct sched_transport *t = &w.transports[s->paced];
     int64_t now = clock_mono_ns();
     if (s->busy > t->concurrency_limit)
-        fail("%s has %d deliveries at once", r->nexthop, s->busy);
+        sim_fail("%s has %d deliveries at once", r->nexthop, s->busy);
     if (t->process_limit > 0 && w.out[s->paced] > t->process_limit)
-        fail("%d deliveries of %s at once", w.out[s->paced], t->name);
+        sim_fail("%d deliveries of %s at once", w.out[s->paced], t->name);
     if ((int64_t)r->rcpt_count > t->recipient_limit)
-        fail("%zu recipients in one request", r->rcpt_count);
+        sim_fail("%zu recipients in one request", r->rcpt_count);
     if (s->paced && t->rate_serial && s->busy > 1)
-        fail("%s is not served one at a time", r->nexthop);
+        sim_fail("%s is not served one at a time", r->nexthop);
     /* The thread of the scheduler is this one, but its decision was a moment ago. */
     int64_t last = t->rate_serial ? s->ended_ns : s->begun_ns;
     if (s->paced && last > 0 && now - last < t->rate_delay_ms * NS_PER_MS - 50 * NS_PER_MS)
-        fail("%s has no pause: %.3f s", r->nexthop, (double)(now - last) / 1e9);
-    /* Its backlog waits: from when it is known to be down it is tried once in a while, whoever comes. */
+        sim_fail("%s has no pause: %.3f s", r->nexthop, (double)(now - last) / 1e9);
+    /* Its backlog waits: known to be down, it is tried once in a while, whoever comes. */
     if (s == &w.sites[DOWN_SITE] && w.burst_ns > 0 && now < s->down_to_ns &&
         now > w.burst_ns + 5 * NS_PER_S && now - s->begun_ns < MINIMAL_S * NS_PER_S)
-        fail("%s is tried again after %.3f s", r->nexthop, (double)(now - s->begun_ns) / 1e9);
+        sim_fail("%s is tried again after %.3f s", r->nexthop, (double)(now - s->begun_ns) / 1e9);
     if (!r->dest->window.probing)
         return;
     if (s->busy > 1)
-        fail("%s is probed while %d deliveries are out", r->nexthop, s->busy - 1);
+        sim_fail("%s is probed while %d deliveries are out", r->nexthop, s->busy - 1);
     if (s->probed_ns > 0 && now - s->probed_ns < MINIMAL_S * NS_PER_S)
-        fail("%s is probed again after %.0f s", r->nexthop, (double)(now - s->probed_ns) / 1e9);
+        sim_fail("%s is probed again after %.0f s", r->nexthop, (double)(now - s->probed_ns) / 1e9);
     s->probed_ns = now;
     w.probes++;
 }
@@ -182,9 +132,9 @@ static void check_retry(uint64_t n, int64_t now)
         return;
     int64_t gap = now - m->tried_ns;
     if (gap < MINIMAL_S * NS_PER_S)
-        fail("mail %llu is tried again after %.1f s", (unsigned long long)n, (double)gap / 1e9);
+        sim_fail("mail %llu is tried again after %.1f s", (unsigned long long)n, (double)gap / 1e9);
     if (gap > (MAXIMAL_S + RUN_S + SLACK_S) * NS_PER_S)
-        fail("mail %llu waited %.1f s", (unsigned long long)n, (double)gap / 1e9);
+        sim_fail("mail %llu waited %.1f s", (unsigned long long)n, (double)gap / 1e9);
     if (m->waits) {
         uint64_t run = (uint64_t)(now - w.burst_ns) / (RUN_S * (uint64_t)NS_PER_S);
         w.back[run < 1000 ? run : 999]++;
@@ -211,12 +161,12 @@ static void arrived(uint64_t n, const struct rcpt *to)
     if (m->list) {
         uint64_t k = strtoull(strchr(to->address.ptr, '-') + 1, NULL, 10);
         if (w.list_done[k]++ != 0)
-            fail("recipient %llu of the list has it twice", (unsigned long long)k);
+            sim_fail("recipient %llu of the list has it twice", (unsigned long long)k);
         w.list_left--;
         return;
     }
     if (m->delivered)
-        fail("mail %llu is delivered twice", (unsigned long long)n);
+        sim_fail("mail %llu is delivered twice", (unsigned long long)n);
     m->delivered = true;
     w.left--;
 }
@@ -252,7 +202,7 @@ static void check_patience(const struct request *r, const struct site *s, int64_
     int64_t waited = now - m->sent_ns;
     w.longest_ns = waited > w.longest_ns ? waited : w.longest_ns;
     if (waited > PATIENCE_S * NS_PER_S)
-        fail("mail %llu waits %.0f s for a healthy site", (unsigned long long)n,
+        sim_fail("mail %llu waits %.0f s for a healthy site", (unsigned long long)n,
              (double)waited / 1e9);
 }
 
@@ -319,8 +269,7 @@ static void resolve(void *ctx, struct qmsg *m)
 static struct err *notify(void *ctx, const struct notice *n)
 {
     (void)ctx;
-    fail("mail is given up: %s", n->msg->id);
-    return NULL;
+    sim_fail("mail is given up: %s", n->msg->id);
 }
 
 /* --- traffic */
@@ -378,7 +327,7 @@ static void check_spread(void)
         most = w.back[i] > most ? w.back[i] : most;
     }
     if (all != BURST || most > BURST / 2)
-        fail("of %llu that were deferred together %llu come back together",
+        sim_fail("of %llu that were deferred together %llu come back together",
              (unsigned long long)all, (unsigned long long)most);
 }
 
@@ -390,16 +339,16 @@ static void options_of(struct sched_options *o)
         .failed_cohort_limit = 1, .positive_per_window = 1, .negative_per_window = 1,
         .slot_cost = 5, .slot_loan = 3, .slot_discount = 50, .minimum_slots = 3,
         .pool = 20000, .extra_pool = 1000, .rate_serial = true,
-        .process_limit = processes[w.seed % 3]};
+        .process_limit = processes[sim.seed % 3]};
     w.transports[1] = w.transports[0];
     w.transports[1].name = "rate";
     w.transports[1].rate_delay_ms = 2500;
-    w.transports[1].rate_serial = w.seed % 2 == 0;
+    w.transports[1].rate_serial = sim.seed % 2 == 0;
     *o = (struct sched_options){
         .transports = w.transports,
         .transport_count = 2,
         .fallback = w.transports[0],
-        .message_active_limit = w.seed % 4 == 0 ? 1000 : 20000,
+        .message_active_limit = sim.seed % 4 == 0 ? 1000 : 20000,
         .message_recipient_limit = 20000,
         .recipient_minimum = 10,
         .queue_run_delay_s = RUN_S,
@@ -429,7 +378,7 @@ static void live(void *arg)
     while (w.left + w.list_left > 0) {
         nap(60 * NS_PER_S);
         if (clock_mono_ns() > WORLD_S * NS_PER_S)
-            fail("%llu letters and %llu of the list never leave", (unsigned long long)w.left,
+            sim_fail("%llu letters and %llu of the list never leave", (unsigned long long)w.left,
                  (unsigned long long)w.list_left);
     }
     check_spread();
@@ -443,12 +392,8 @@ static void one_seed(void)
 {
     static const struct worker_options options = {.name = "sim", .cpu = -1};
     struct disk *d = disk_new();
-    uint64_t seed = w.seed;
-    bool verbose = w.verbose;
     memset(&w, 0, sizeof w);
-    w.seed = seed;
-    w.verbose = verbose;
-    sim_world_begin(seed);
+    sim_world_begin(sim.seed);
     sim_deadline(WORLD_S + 86400);
     disk_use(d);
     disk_new_process();
@@ -458,41 +403,13 @@ static void one_seed(void)
     disk_free(d);
     printf("seed %llu: %llu attempts, %llu deferrals, %llu probes, small mail for healthy sites "
            "waits %.3f s at most\n",
-           (unsigned long long)seed, (unsigned long long)w.attempts,
+           (unsigned long long)sim.seed, (unsigned long long)w.attempts,
            (unsigned long long)w.deferred, (unsigned long long)w.probes,
            (double)w.longest_ns / 1e9);
 }
 
 int main(int argc, char **argv)
 {
-    static const struct option options[] = {
-        {"seeds", 1, NULL, 's'}, {"seed", 1, NULL, 's'}, {"verbose", 0, NULL, 'v'},
-        {"must-fail", 0, NULL, 'x'}, {0}};
-    uint64_t from = 1, to = 5;
-    bool must_fail = false;
-    int option;
-    while ((option = getopt_long(argc, argv, "", options, NULL)) >= 0) {
-        char *end = optarg;
-        if (option == 's') {
-            from = to = strtoull(optarg, &end, 10);
-            if (*end == '-')
-                to = strtoull(end + 1, &end, 10);
-        }
-        w.verbose |= option == 'v';
-        must_fail |= option == 'x';
-        if (option == '?' || (end != NULL && *end != '\0')) {
-            fputs("usage: sim.sched [--seeds A-B | --seed N] [--must-fail] [--verbose]\n", stderr);
-            return 2;
-        }
-    }
-    pid_t child = must_fail ? fork() : 0;
-    if (child > 0) {
-        int status = 0;
-        CHECK(waitpid(child, &status, 0) == child);
-        return WIFEXITED(status) && WEXITSTATUS(status) == 1 ? 0 : 1;
-    }
-    signal(SIGABRT, on_abort);
-    for (w.seed = from; w.seed <= to; w.seed++)
-        one_seed();
-    return 0;
+    static const struct driver driver = {.name = "sim.sched", .seeds = 5, .one_seed = one_seed};
+    return driver_main(&driver, argc, argv);
 }
