@@ -24,6 +24,14 @@ void lines_add(struct lines *l, struct str text)
     buf_add_char(&l->waiting, '\n');
 }
 
+void lines_add_stamped(struct lines *l, struct str text, int64_t wall_us)
+{
+    if (l->fd < 0)
+        return;
+    buf_add_str(&l->waiting, text);
+    buf_printf(&l->waiting, " %lld\n", (long long)wall_us);
+}
+
 struct err *lines_flush(struct lines *l)
 {
     if (l->waiting.len == 0)

@@ -20,6 +20,8 @@ static inline void lines_init(struct lines *l, int fd)
 }
 /* Adds text and a line end. */
 void lines_add(struct lines *l, struct str text);
+/* The same with a blank and the wall clock's microseconds behind it. */
+void lines_add_stamped(struct lines *l, struct str text, int64_t wall_us);
 /* Yields; one fiber at a time. */
 struct err *lines_flush(struct lines *l) MUST_USE;
 /* The worker's fiber for it: flushes until canceled; arg is the struct lines. Errors go to stderr. */

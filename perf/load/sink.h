@@ -31,7 +31,7 @@ struct sink {
     const struct rules *rules;
     uint64_t connections_max, messages_max; /* 0: no limit */
     int64_t timeout_ns, start_ns;
-    bool dedupe;
+    bool dedupe, stamps;
     struct idset ids, deliveries; /* messages; message and recipient */
     struct first_times greylist;
 

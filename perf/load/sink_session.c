@@ -325,7 +325,10 @@ static void record(struct visit *v, const struct content *c)
         return;
     }
     hist_add(&crew->delivered, (crew->last_us - c->sent_us) * NS_PER_US);
-    lines_add(&crew->received, str_make(c->text, c->text_len));
+    if (v->sink->stamps)
+        lines_add_stamped(&crew->received, str_make(c->text, c->text_len), crew->last_us);
+    else
+        lines_add(&crew->received, str_make(c->text, c->text_len));
     if (!v->sink->dedupe)
         return;
     (void)idset_add(&v->sink->ids, c->id);

@@ -26,10 +26,12 @@ static const char usage[] =
     "      --timeout TIME     for each command and piece of content (300s)\n"
     "      --no-dedupe        do not remember ids (16 bytes a message and recipient)\n"
     "  -o, --received FILE    append the id of each message that came, within 0.1 s\n"
+    "      --stamps           with the wall clock's microseconds behind each id\n"
     "  -j, --json FILE        the figures, for programs; every address among them\n"
     "  -q, --quiet            no progress line (it is shown on a terminal only)\n";
 
-enum { BACKLOG = 4096, LAST_REPLY_MS = 100, OPT_THREADS = 256, OPT_TIMEOUT, OPT_NO_DEDUPE, FIBERS_MAX = 200000 };
+enum { BACKLOG = 4096, LAST_REPLY_MS = 100, OPT_THREADS = 256, OPT_TIMEOUT, OPT_NO_DEDUPE, OPT_STAMPS,
+       FIBERS_MAX = 200000 };
 
 static const struct option options[] = {
     {"rules", required_argument, NULL, 'r'},
@@ -40,6 +42,7 @@ static const struct option options[] = {
     {"timeout", required_argument, NULL, OPT_TIMEOUT},
     {"no-dedupe", no_argument, NULL, OPT_NO_DEDUPE},
     {"received", required_argument, NULL, 'o'},
+    {"stamps", no_argument, NULL, OPT_STAMPS},
     {"json", required_argument, NULL, 'j'},
     {"quiet", no_argument, NULL, 'q'},
     {"help", no_argument, NULL, 'h'},
@@ -71,6 +74,7 @@ static void read_options(struct sink *s, struct files *f, int argc, char **argv)
         case OPT_TIMEOUT:
             must(dist_value(str_of(optarg), DIST_TIME_NS, &s->timeout_ns), "--timeout");
             break;
+        case OPT_STAMPS: s->stamps = true; break;
         case OPT_NO_DEDUPE: s->dedupe = false; break;
         case 'h': fputs(usage, stdout); exit(0);
         default: fputs("smtp_sink --help shows the options\n", stderr); exit(2);

@@ -37,12 +37,14 @@ static const char usage[] =
     "      --retry[=TIME]     a connection that is refused or lost is tried again after TIME (100ms),\n"
     "                         with a new id; without it, the first one ends the run\n"
     "  -a, --acked FILE       append the id of each accepted message, within 0.1 s\n"
+    "      --stamps           with the wall clock's microseconds behind each id\n"
     "  -j, --json FILE        the figures, for programs\n"
     "  -q, --quiet            no progress line (it is shown on a terminal only)\n"
     "\n"
     "Exit status: 0 all messages accepted, 1 some not, 2 usage.\n";
 
-enum { OPT_EVEN = 256, OPT_NO_PIPELINING, OPT_HELO, OPT_BIND, OPT_THREADS, OPT_TIMEOUT, OPT_RETRY };
+enum { OPT_EVEN = 256, OPT_NO_PIPELINING, OPT_HELO, OPT_BIND, OPT_THREADS, OPT_TIMEOUT, OPT_RETRY,
+       OPT_STAMPS };
 
 static const struct option options[] = {
     {"sessions", required_argument, NULL, 's'},
@@ -62,6 +64,7 @@ static const struct option options[] = {
     {"timeout", required_argument, NULL, OPT_TIMEOUT},
     {"retry", optional_argument, NULL, OPT_RETRY},
     {"acked", required_argument, NULL, 'a'},
+    {"stamps", no_argument, NULL, OPT_STAMPS},
     {"json", required_argument, NULL, 'j'},
     {"quiet", no_argument, NULL, 'q'},
     {"help", no_argument, NULL, 'h'},
@@ -119,6 +122,7 @@ static void set_option(struct load *l, struct arena *a, struct files *f, int let
     case 'r': must(pattern_parse(a, str_of(arg), &l->to), "--to"); break;
     case 'n': must(dist_parse(str_of(arg), DIST_COUNT, &l->rcpts), "--recipients"); break;
     case 'a': f->acked = arg; break;
+    case OPT_STAMPS: l->stamps = true; break;
     case 'j': f->json = arg; break;
     case 'q': f->quiet = true; break;
     case OPT_EVEN: l->poisson = false; break;
@@ -295,10 +299,10 @@ static void watch(struct load *l, bool show, int64_t start_ns)
 /* --- the report */
 
 static const char *const time_names[TIME_COUNT] = {
-    "connect",      "banner",     "EHLO to 250", "MAIL to 250", "RCPT to 250",
-    "DATA to 354", "dot to 250", "message",     "start lag"};
-static const char *const time_keys[TIME_COUNT] = {"connect", "banner", "helo",    "mail", "rcpt",
-                                                  "data",    "dot",    "message", "lag"};
+    "connect",     "banner",     "EHLO to 250", "MAIL to 250", "RCPT to 250",
+    "DATA to 354", "dot to 250", "DATA to 250", "message",     "start lag"};
+static const char *const time_keys[TIME_COUNT] = {
+    "connect", "banner", "helo", "mail", "rcpt", "data", "dot", "content", "message", "lag"};
 
 struct result {
     struct tally sum;

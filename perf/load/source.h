@@ -29,7 +29,8 @@ extern const char *const stage_names[STAGE_COUNT];
 
 /* How long: each stage of the dialogue, the message as a whole, and how late we were ourselves. */
 enum {
-    TIME_MESSAGE = STAGE_COUNT, /* from the intended (open loop) or true start to the last reply */
+    TIME_CONTENT = STAGE_COUNT, /* DATA to the reply to the content */
+    TIME_MESSAGE, /* from the intended (open loop) or true start to the last reply */
     TIME_LAG,                   /* open loop: from the intended start until a session took it */
     TIME_COUNT,
 };
@@ -54,7 +55,7 @@ struct load {
     uint64_t sessions, messages, reuse, threads; /* messages, reuse: 0 = no end */
     double rate;                                 /* messages/s; 0 = closed loop */
     int64_t timeout_ns, retry_ns, seconds;
-    bool poisson, pipelining, retry;
+    bool poisson, pipelining, retry, stamps;
     const char *helo;
     int acked_fd;
 

@@ -19,6 +19,7 @@ struct session {
     uint64_t on_connection; /* messages begun on it */
     bool pipelining, must_reset;
     int64_t deadline_ns; /* of the step that runs */
+    int64_t data_ns;     /* when DATA left */
     int code;            /* of the last reply */
     char text[128];      /* its last line */
     struct buf header;
@@ -279,7 +280,7 @@ static enum outcome envelope_pipelined(struct session *s, uint64_t *taken_out)
         e = put_rcpt(s, i);
     if (!e)
         e = put(s, STR("DATA\r\n"));
-    int64_t start = clock_mono_ns();
+    int64_t start = s->data_ns = clock_mono_ns();
     if (!e)
         e = stream_flush(s->stream, s->deadline_ns);
     if (!e && reset)
@@ -344,6 +345,7 @@ static enum outcome envelope_stepwise(struct session *s, uint64_t *taken_out)
     if (taken == 0)
         return refused(s, STAGE_RCPT);
     tally_add(&s->gang->tally.rcpts_refused, s->rcpts - taken);
+    s->data_ns = clock_mono_ns();
     e = put(s, STR("DATA\r\n"));
     if (!e)
         e = send_and_wait(s, STAGE_DATA);
@@ -371,6 +373,7 @@ static enum outcome content(struct session *s)
         e = timed_reply(s, STAGE_DOT, start);
     if (e)
         return broken(s, STAGE_DOT, e);
+    hist_add(&s->gang->times[TIME_CONTENT], clock_mono_ns() - s->data_ns);
     return s->code / 100 == 2 ? ACCEPTED : refused(s, STAGE_DOT);
 }
 
@@ -406,7 +409,10 @@ static enum outcome transaction(struct session *s)
         tally_add(&t->sent, 1);
         tally_add(&t->rcpts, taken);
         tally_add(&t->bytes, s->size);
-        lines_add(&s->gang->acked, str_make(s->id, ID_LEN));
+        if (s->load->stamps)
+            lines_add_stamped(&s->gang->acked, str_make(s->id, ID_LEN), clock_wall_us());
+        else
+            lines_add(&s->gang->acked, str_make(s->id, ID_LEN));
     }
     return o;
 }

@@ -102,6 +102,20 @@ def test_every_id_arrives_once(sink, tmp_path, options):
     assert sorted(ids) == sorted(s.received())
 
 
+def test_stamps_tell_from_the_accept_to_the_delivery(sink, tmp_path):
+    """The sink records before it answers: its stamps are the earlier ones. DATA to 250 holds both waits,
+    dot to 250 one of them."""
+    s = sink("--stamps", "--manner", "delay.data=20ms delay.dot=30ms")
+    sent = source(tmp_path, "-s", 2, "-m", 10, "--stamps", "--no-pipelining", "127.0.0.1:%d" % s.port)
+    s.end()
+    taken, came = (dict(line.split() for line in path.read_text().splitlines())
+                   for path in (tmp_path / "acked", s.ids))
+    assert len(taken) == 10 and taken.keys() == came.keys()
+    assert all(0 <= int(taken[i]) - int(came[i]) < 10e6 for i in taken)
+    assert sent["latency"]["content"]["min_us"] >= 49e3 > sent["latency"]["data"]["min_us"] >= 19e3
+    assert sent["latency"]["dot"]["min_us"] >= 29e3
+
+
 def test_every_size_of_a_small_range_ends_properly(sink, tmp_path):
     """A slice of the body may begin anywhere in a line; the sink takes proper line ends only."""
     s = sink()
