@@ -63,11 +63,6 @@ void sim_fault(enum fault_at at, uint64_t n, int number, unsigned times)
     fault.times = times;
 }
 
-uint64_t sim_ops(enum fault_at at)
-{
-    return fault.seen[at];
-}
-
 bool sim_fault_hit(void)
 {
     return fault.hit;

@@ -12,15 +12,14 @@ uint64_t sim_rand(void);
 uint64_t sim_below(uint64_t n);
 bool sim_chance(unsigned percent);
 
-/* --- points and faults. A point is a moment at which the power may be cut: each change of the disk,
- * and each moment at which a write is under way. */
+/* --- points and faults. A point is a moment at which the power may be cut: each change of the
+ * disk, and each moment at which a write is under way. */
 void sim_point_hook(void (*fn)(void));
 void sim_point(void);
 enum fault_at { FAULT_NONE, FAULT_CHANGE, FAULT_READ };
-/* The n-th (from 1) change, or read, from now on gives this errno; `times` of them in a row. A write
- * that fails may have reached the disk all the same, and what was synced by it is not. */
+/* The n-th (from 1) change, or read, from now on gives this errno; `times` of them in a row. A
+ * write that fails may have reached the disk all the same, and what was synced by it is not. */
 void sim_fault(enum fault_at at, uint64_t n, int number, unsigned times);
-uint64_t sim_ops(enum fault_at at); /* since sim_fault */
 bool sim_fault_hit(void);
 /* 0, or the errno this operation is to give. */
 int sim_fault_now(enum fault_at at);

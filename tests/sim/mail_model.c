@@ -1,5 +1,6 @@
 #include "mail_model.h"
 
+#include "driver.h"
 #include "io/base/mem.h"
 
 enum { SLICE = 16 };
@@ -37,7 +38,7 @@ uint64_t letter_of(const struct mail_model *m, const struct envelope *env)
 {
     uint64_t n = env->data_size;
     if (n >= m->count)
-        mail_fail("a letter that was never sent: number %llu", (unsigned long long)n);
+        sim_fail("a letter that was never sent: number %llu", (unsigned long long)n);
     const struct letter *l = &m->letters[n];
     struct arena *a = arena_new(0, 0);
     const struct envelope *sent = letter_envelope(l, n, a);
@@ -47,7 +48,7 @@ uint64_t letter_of(const struct mail_model *m, const struct envelope *env)
         same = str_eq(sent->rcpts[i].address, env->rcpts[i].address);
     arena_free(a);
     if (!same)
-        mail_fail("letter %llu: another envelope", (unsigned long long)n);
+        sim_fail("letter %llu: another envelope", (unsigned long long)n);
     return n;
 }
 
@@ -120,7 +121,7 @@ static void check_rcpt(const struct letter *l, uint64_t n, unsigned i, enum rcpt
         break;
     }
     if (!fine)
-        mail_fail("letter %llu, recipient %u: state %d; delivered %d (safe %d) failed %d told %d (safe %d)",
+        sim_fail("letter %llu, recipient %u: state %d; delivered %d (safe %d) failed %d told %d (safe %d)",
                   (unsigned long long)n, i, (int)state, r->delivered, r->safe_done, r->failed,
                   r->told, r->safe_told);
 }
@@ -128,7 +129,7 @@ static void check_rcpt(const struct letter *l, uint64_t n, unsigned i, enum rcpt
 static void check_flag(enum maybe want, bool is, const char *what, uint64_t n)
 {
     if (want != OPEN && is != (want == YES))
-        mail_fail("letter %llu: %s is %s", (unsigned long long)n, what, is ? "set" : "not set");
+        sim_fail("letter %llu: %s is %s", (unsigned long long)n, what, is ? "set" : "not set");
 }
 
 static void check_row(const struct mail_model *m, const struct store_row *row, bool seen[LETTERS])
@@ -136,12 +137,12 @@ static void check_row(const struct mail_model *m, const struct store_row *row, b
     uint64_t n = letter_of(m, row->env);
     const struct letter *l = &m->letters[n];
     if (seen[n])
-        mail_fail("letter %llu is there twice", (unsigned long long)n);
+        sim_fail("letter %llu is there twice", (unsigned long long)n);
     seen[n] = true;
     if (l->removed == YES)
-        mail_fail("letter %llu was removed, and is back", (unsigned long long)n);
+        sim_fail("letter %llu was removed, and is back", (unsigned long long)n);
     if (l->gone)
-        mail_fail("letter %llu had ended, and is back", (unsigned long long)n);
+        sim_fail("letter %llu had ended, and is back", (unsigned long long)n);
     for (unsigned i = 0; i < l->rcpt_count; i++)
         check_rcpt(l, n, i, row->env->rcpts[i].state);
     if (!l->acked)
@@ -159,7 +160,7 @@ static void check_content(const struct mail_model *m, struct store *s, const str
     uint64_t n = row->env->data_size;
     struct err *e = store_get(s, row->seq, &q);
     if (e == NULL && q == NULL)
-        mail_fail("letter %llu is listed and not there", (unsigned long long)n);
+        sim_fail("letter %llu is listed and not there", (unsigned long long)n);
     if (e == NULL)
         e = content_open(q, &r);
     while (e == NULL && piece.len != 0) {
@@ -168,13 +169,13 @@ static void check_content(const struct mail_model *m, struct store *s, const str
             buf_add_str(&got, piece);
     }
     if (e != NULL)
-        mail_fail("letter %llu cannot be read: %s (segment %llx at %u)", (unsigned long long)n, e->text,
+        sim_fail("letter %llu cannot be read: %s (segment %llx at %u)", (unsigned long long)n, e->text,
                   q != NULL ? (unsigned long long)q->place.epoch : 0, q != NULL ? q->place.at : 0);
     content_close(r);
     qmsg_unref(q);
     letter_content(&m->letters[n], n, &want);
     if (!str_eq(buf_str(&want), buf_str(&got)))
-        mail_fail("letter %llu has other content", (unsigned long long)n);
+        sim_fail("letter %llu has other content", (unsigned long long)n);
     buf_fini(&want);
     buf_fini(&got);
 }
@@ -186,13 +187,13 @@ static void check_due(struct store *s, const uint64_t *seqs, size_t count)
     size_t n = 0;
     struct err *e = store_due(s, (struct store_due){0}, INT64_MAX, list, 2 * LETTERS, &n);
     if (e != NULL)
-        mail_fail("due: %s", e->text);
+        sim_fail("due: %s", e->text);
     for (size_t i = 0; i < count; i++) {
         bool found = false;
         for (size_t k = 0; !found && k < n; k++)
             found = list[k].seq == seqs[i];
         if (!found)
-            mail_fail("the letter with number %llx never comes up again", (unsigned long long)seqs[i]);
+            sim_fail("the letter with number %llx never comes up again", (unsigned long long)seqs[i]);
     }
 }
 
@@ -216,15 +217,15 @@ void mail_check(const struct mail_model *m, struct store *s)
         }
     }
     if (e != NULL)
-        mail_fail("listing: %s", e->text);
+        sim_fail("listing: %s", e->text);
     arena_free(a);
     for (uint64_t i = 0; i < m->count; i++) {
         const struct letter *l = &m->letters[i];
         if (l->acked && !seen[i] && l->removed == NO && !letter_settled(l))
-            mail_fail("letter %llu (%s) was acknowledged, and is LOST", (unsigned long long)i, l->id);
+            sim_fail("letter %llu (%s) was acknowledged, and is LOST", (unsigned long long)i, l->id);
     }
     check_due(s, due, due_count);
     if (store_counts(s).corrupt != 0)
-        mail_fail("%llu places were set aside as corrupt on a disk that was not damaged",
+        sim_fail("%llu places were set aside as corrupt on a disk that was not damaged",
                   (unsigned long long)store_counts(s).corrupt);
 }

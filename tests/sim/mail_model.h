@@ -1,5 +1,5 @@
-/* mail_model: what must be true of every letter, kept beside a run of the whole queue (scheduler and
- * all). Copied whole at each point at which the power may be cut. */
+/* mail_model: what must be true of every letter, kept beside a run of the whole queue (scheduler
+ * and all). Copied whole at each point at which the power may be cut. */
 #ifndef SIM_MAIL_MODEL_H
 #define SIM_MAIL_MODEL_H
 
@@ -34,9 +34,6 @@ struct mail_model {
     struct letter letters[LETTERS];
     uint64_t count;
 };
-
-/* In the program: tells what failed and where, and ends it. */
-void mail_fail(const char *fmt, ...) PRINTF(1, 2) __attribute__((noreturn));
 
 /* Content and envelope of letter n. */
 void letter_content(const struct letter *l, uint64_t n, struct buf *out);

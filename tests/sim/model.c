@@ -2,6 +2,7 @@
 
 #include <stdio.h>
 
+#include "driver.h"
 #include "io/base/check.h"
 #include "io/base/mem.h"
 
@@ -65,7 +66,7 @@ static void check_row(const struct model *m, const struct store_row *row, bool s
     const struct envelope *env = row->env;
     uint64_t n = env->data_size;
     if (n >= m->count || env->rcpt_count != RCPTS)
-        model_fail("a message that was never sent: number %llu", (unsigned long long)n);
+        sim_fail("a message that was never sent: number %llu", (unsigned long long)n);
     const struct model_message *want = &m->messages[n];
     struct arena *a = arena_new(0, 0);
     const struct envelope *sent = model_envelope(a, n);
@@ -74,9 +75,9 @@ static void check_row(const struct model *m, const struct store_row *row, bool s
         same = str_eq(sent->rcpts[i].address, env->rcpts[i].address);
     arena_free(a);
     if (!same)
-        model_fail("message %llu: another envelope", (unsigned long long)n);
+        sim_fail("message %llu: another envelope", (unsigned long long)n);
     if (seen[n])
-        model_fail("message %llu is there twice", (unsigned long long)n);
+        sim_fail("message %llu is there twice", (unsigned long long)n);
     seen[n] = true;
     if (state_is(want, row))
         return;
@@ -85,7 +86,7 @@ static void check_row(const struct model *m, const struct store_row *row, bool s
                 i == want->safe ? " (safe)" : "", want->versions[i].removed ? "removed" : "",
                 want->versions[i].flags, (long long)want->versions[i].due_us,
                 (int)want->versions[i].states[0], (int)want->versions[i].states[1]);
-    model_fail("message %llu (%s): flags %u due %lld states %d %d: none of its states %u to %u%s",
+    sim_fail("message %llu (%s): flags %u due %lld states %d %d: none of its states %u to %u%s",
                (unsigned long long)n, want->acked ? "acknowledged" : "not acknowledged", row->flags,
                (long long)row->due_us, (int)env->rcpts[0].state, (int)env->rcpts[1].state,
                want->safe, want->count - 1,
@@ -101,7 +102,7 @@ static void check_content(struct store *s, const struct store_row *row)
     uint64_t n = row->env->data_size;
     struct err *e = store_get(s, row->seq, &q);
     if (e == NULL && q == NULL)
-        model_fail("message %llu is listed and not there", (unsigned long long)n);
+        sim_fail("message %llu is listed and not there", (unsigned long long)n);
     if (e == NULL)
         e = content_open(q, &r);
     while (e == NULL && piece.len != 0) {
@@ -110,12 +111,12 @@ static void check_content(struct store *s, const struct store_row *row)
             buf_add_str(&got, piece);
     }
     if (e != NULL)
-        model_fail("message %llu cannot be read: %s", (unsigned long long)n, e->text);
+        sim_fail("message %llu cannot be read: %s", (unsigned long long)n, e->text);
     content_close(r);
     qmsg_unref(q);
     model_content(&want, n, row->env->size);
     if (!str_eq(buf_str(&want), buf_str(&got)))
-        model_fail("message %llu has other content", (unsigned long long)n);
+        sim_fail("message %llu has other content", (unsigned long long)n);
     buf_fini(&want);
     buf_fini(&got);
 }
@@ -127,13 +128,13 @@ static void check_due(struct store *s, const uint64_t *seqs, size_t count)
     size_t n = 0;
     struct err *e = store_due(s, (struct store_due){0}, INT64_MAX, list, DUE_AT_ONCE + MESSAGES, &n);
     if (e != NULL)
-        model_fail("due: %s", e->text);
+        sim_fail("due: %s", e->text);
     for (size_t i = 0; i < count; i++) {
         bool found = false;
         for (size_t k = 0; !found && k < n; k++)
             found = list[k].seq == seqs[i];
         if (!found)
-            model_fail("message with number %llx never comes up again", (unsigned long long)seqs[i]);
+            sim_fail("message with number %llx never comes up again", (unsigned long long)seqs[i]);
     }
 }
 
@@ -145,7 +146,7 @@ static void check_absent(const struct model *m, const bool seen[MESSAGES])
         for (unsigned i = want->safe; !may_be_gone && i < want->count; i++)
             may_be_gone = want->versions[i].removed;
         if (!may_be_gone)
-            model_fail("message %llu was acknowledged, and is LOST", (unsigned long long)n);
+            sim_fail("message %llu was acknowledged, and is LOST", (unsigned long long)n);
     }
 }
 
@@ -169,11 +170,11 @@ void model_check(const struct model *m, struct store *s)
         }
     }
     if (e != NULL)
-        model_fail("listing: %s", e->text);
+        sim_fail("listing: %s", e->text);
     arena_free(a);
     check_absent(m, seen);
     check_due(s, due, due_count);
     if (store_counts(s).corrupt != 0)
-        model_fail("%llu places were set aside as corrupt on a disk that was not damaged",
+        sim_fail("%llu places were set aside as corrupt on a disk that was not damaged",
                    (unsigned long long)store_counts(s).corrupt);
 }

@@ -27,9 +27,6 @@ struct model {
     uint64_t count;
 };
 
-/* What failed, in which run and point; ends the process with status 1. */
-void model_fail(const char *fmt, ...) PRINTF(1, 2) __attribute__((noreturn));
-
 /* Content and envelope of message n. */
 void model_content(struct buf *b, uint64_t n, size_t size);
 struct envelope *model_envelope(struct arena *a, uint64_t n);
