@@ -41,11 +41,11 @@ class Sink:
         self.json = Path(folder) / ("sink-%d.json" % time.monotonic_ns())
         self.ids = self.json.with_suffix(".ids")
         self.ids.touch()
-        self.seen, self.reader = 0, open(self.ids, "rb")
+        self.seen, self.reader, self.rest, self.stamp = 0, open(self.ids, "rb"), b"", 0
         self.used = 0.0
         self.process = subprocess.Popen(
             [str(tools() / "smtp_sink"), "-q", "-j", str(self.json), "-o", str(self.ids),
-             *(["-M", manner] if manner else []), self.address],
+             "--stamps", *(["-M", manner] if manner else []), self.address],
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
         limit = time.monotonic() + 5
         while True:
@@ -62,8 +62,21 @@ class Sink:
                 time.sleep(0.02)
 
     def count(self):
-        self.seen += self.reader.read().count(b"\n")
+        data = self.rest + self.reader.read()
+        end = data.rfind(b"\n") + 1
+        if end:
+            self.seen += data.count(b"\n")
+            self.stamp = int(data[data.rfind(b" ", 0, end):end])
+        self.rest = data[end:]
         return self.seen
+
+    def last_at(self):
+        """When the last one came that count() has seen, on the wall clock."""
+        return self.stamp / 1e6
+
+    def stamps(self):
+        """{id: microseconds on the wall clock}"""
+        return stamps(self.ids)
 
     def cpu(self):
         try:
@@ -102,6 +115,12 @@ class Sink:
             return json.loads(self.json.read_text())
         except (OSError, ValueError):
             return {}
+
+
+def stamps(path):
+    """{id: microseconds} of a file of --stamps."""
+    lines = Path(path).read_text().split("\n")[:-1]
+    return {name: int(at) for name, at in (line.split() for line in lines)}
 
 
 def source(server, folder, *options, seconds=60):
