@@ -183,7 +183,9 @@ static void run_fault(enum fault_at kind, uint64_t n)
     static const int numbers[] = {EIO, ENOSPC, EROFS};
     uint64_t dice = sim.seed + n;
     run_workload(kind, n, kind == FAULT_READ ? EIO : numbers[dice % 3],
-                 dice % 4 != 0 ? 1 : kind == FAULT_READ ? 2 : 25);
+                 dice % 4 != 0        ? 1
+                 : kind == FAULT_READ ? 2
+                                      : 25);
     done.faults++;
 }
 

@@ -1,5 +1,5 @@
 /* cuts: the power goes at every point of a run. A simulation gives a workload, which keeps a model
- * of what must be true beside it, and says what a start on what is left has to find. One seed is one
+ * of what must be true beside it, and says what a start on what is left has to find. One seed is a
  * run that is cut at each of its points, and one (or many) in which an operation fails. */
 #ifndef SIM_CUTS_H
 #define SIM_CUTS_H
@@ -20,9 +20,9 @@ struct cut {
 
 struct cut_test {
     const char *name;
-    uint64_t seeds; /* how many run when nobody says */
-    size_t model_bytes; /* copied whole at each point; zeros when the workload begins */
-    int64_t world_s;    /* a run that takes longer hangs */
+    uint64_t seeds;                /* how many run when nobody says */
+    size_t model_bytes;            /* copied whole at each point; zeros when the workload begins */
+    int64_t world_s;               /* a run that takes longer hangs */
     void (*workload)(void *model); /* fiber */
     void (*recovery)(void *model); /* fiber: a start, the check, a stop */
     void (*after_cut)(const struct cut *c); /* calls one of cuts_recover* */

@@ -23,8 +23,8 @@ struct kv_image; /* kv_sim.c */
 struct disk *disk_new(void);
 struct disk *disk_copy(const struct disk *d); /* as it is, pending effects too; shares pages */
 void disk_free(struct disk *d);
-/* After a power cut: durable, and of what is pending what the dice leave. A new disk without pending
- * effects or open files. */
+/* After a power cut: durable, and of what is pending what the dice leave. A new disk without
+ * pending effects or open files. */
 struct disk *disk_crash(const struct disk *d);
 void disk_use(struct disk *d); /* the current one; descriptors of the one before are gone */
 struct disk *disk_current(void);
@@ -56,8 +56,6 @@ int disk_fstat(int fd, struct disk_stat *out);
 bool disk_name(int fd, size_t at, char out[SIM_NAME_MAX]);
 int disk_dup(int fd);
 bool disk_dsync(int fd);
-/* The file of this path is broken: these bytes of it flip. For bit rot. */
-bool disk_flip(const char *path, uint64_t at, uint8_t mask);
 
 /* The database that lies in this file; kept by the disk, counted by kv_image_ref/unref. */
 struct kv_image *disk_kv(const char *path);

@@ -138,11 +138,17 @@ static char *set_number(struct range *r, int option, const char *text)
 
 static void parse(int argc, char **argv, struct range *r, bool *must_fail)
 {
-    static const struct option options[] = {
-        {"seeds", 1, NULL, 's'},   {"seed", 1, NULL, 's'},      {"minutes", 1, NULL, 'm'},
-        {"must-fail", 0, NULL, 'x'}, {"verbose", 0, NULL, 'v'}, {"help", 0, NULL, 'h'},
-        {"point", 1, NULL, 'p'},   {"change", 1, NULL, 'c'},    {"read", 1, NULL, 'r'},
-        {"faults", 0, NULL, 'f'},  {0}};
+    static const struct option options[] = {{"seeds", 1, NULL, 's'},
+                                            {"seed", 1, NULL, 's'},
+                                            {"minutes", 1, NULL, 'm'},
+                                            {"must-fail", 0, NULL, 'x'},
+                                            {"verbose", 0, NULL, 'v'},
+                                            {"help", 0, NULL, 'h'},
+                                            {"point", 1, NULL, 'p'},
+                                            {"change", 1, NULL, 'c'},
+                                            {"read", 1, NULL, 'r'},
+                                            {"faults", 0, NULL, 'f'},
+                                            {0}};
     int option;
     while ((option = getopt_long(argc, argv, "", options, NULL)) >= 0) {
         bool known = self->cuts || strchr("pcrf", option) == NULL;

@@ -29,8 +29,8 @@ extern struct sim_asked sim_asked;
 
 struct driver {
     const char *name;
-    uint64_t seeds;  /* how many run when nobody says */
-    bool cuts;       /* takes the options about points and faults */
+    uint64_t seeds;      /* how many run when nobody says */
+    bool cuts;           /* takes the options about points and faults */
     void (*begin)(void); /* NULL: nothing */
     void (*one_seed)(void);
     void (*progress)(void); /* to stderr, without an end of line; NULL: none */

@@ -160,8 +160,8 @@ struct err *kv_open(const char *path, const struct kv_options *options, struct k
     kv->read_only = options->read_only;
     data_path(kv, data);
     int rc = options->read_only ? 0 : disk_mkdir(path);
-    int fd = rc == 0 || rc == -EEXIST ? disk_open(-1, data, O_RDWR | (options->read_only ? 0 : O_CREAT))
-                                      : rc;
+    int flags = O_RDWR | (options->read_only ? 0 : O_CREAT);
+    int fd = rc == 0 || rc == -EEXIST ? disk_open(-1, data, flags) : rc;
     if (fd < 0) {
         mem_free(kv);
         return err_errno(-fd, "%s", path);
@@ -199,7 +199,8 @@ uint64_t kv_bytes(struct kv *kv)
     return 0;
 }
 
-struct err *kv_path_id(const char *path, uint64_t *dev_out, uint64_t *ino_out, int64_t *mtime_ns_out)
+struct err *kv_path_id(const char *path, uint64_t *dev_out, uint64_t *ino_out,
+                       int64_t *mtime_ns_out)
 {
     (void)path;
     *dev_out = *ino_out = 0;
@@ -362,7 +363,8 @@ struct err *kv_clear(struct kv_txn *t, kv_table table)
 
 /* --- cursors */
 
-struct err *kv_cursor_open(struct kv_txn *t, kv_table table, struct str from, struct kv_cursor **out)
+struct err *kv_cursor_open(struct kv_txn *t, kv_table table, struct str from,
+                           struct kv_cursor **out)
 {
     struct kv_cursor *c = MEM_NEW(struct kv_cursor);
     char *copy = from.len != 0 ? mem_alloc(from.len) : NULL;

@@ -1,7 +1,7 @@
 /* The whole queue on a disk that forgets: scheduler, deliveries, bounces, operators' acts. What a
  * start finds after a cut is held against the model: every letter that was acknowledged has been
  * delivered, its sender was told, the operator removed it, or it is still there, whole. After some
- * cuts the queue runs on with a network that takes everything: then all must arrive. cuts.h cuts. */
+ * cuts the queue runs on with a network that takes everything: then all must arrive. See cuts.h. */
 #include <stdio.h>
 #include "dice.h"
 #include "disk_sim.h"

@@ -18,7 +18,8 @@ void letter_content(const struct letter *l, uint64_t n, struct buf *out)
 struct envelope *letter_envelope(const struct letter *l, uint64_t n, struct arena *a)
 {
     struct envelope *e = ARENA_NEW(a, struct envelope);
-    e->sender = l->bounce ? STR("") : arena_printf(a, "from-%llu@example.com", (unsigned long long)n);
+    e->sender =
+        l->bounce ? STR("") : arena_printf(a, "from-%llu@example.com", (unsigned long long)n);
     e->envid = STR("");
     e->data_size = n;
     e->flags = l->bounce ? ENV_BOUNCE : 0;
@@ -26,8 +27,8 @@ struct envelope *letter_envelope(const struct letter *l, uint64_t n, struct aren
     e->rcpts = arena_zalloc(a, l->rcpt_count * sizeof *e->rcpts);
     for (unsigned i = 0; i < l->rcpt_count; i++) {
         struct rcpt *r = &e->rcpts[i];
-        r->address = r->original =
-            arena_printf(a, "to-%u-%llu@%c.example", i, (unsigned long long)n, 'a' + (int)(n + i) % 3);
+        r->address = r->original = arena_printf(a, "to-%u-%llu@%c.example", i,
+                                                (unsigned long long)n, 'a' + (int)(n + i) % 3);
         r->orcpt = STR("");
         r->why = (struct dsn){.text = STR(""), .mta = STR(""), .diagnostic = STR("")};
     }
@@ -121,9 +122,10 @@ static void check_rcpt(const struct letter *l, uint64_t n, unsigned i, enum rcpt
         break;
     }
     if (!fine)
-        sim_fail("letter %llu, recipient %u: state %d; delivered %d (safe %d) failed %d told %d (safe %d)",
-                  (unsigned long long)n, i, (int)state, r->delivered, r->safe_done, r->failed,
-                  r->told, r->safe_told);
+        sim_fail("letter %llu, recipient %u: state %d; "
+                 "delivered %d (safe %d) failed %d told %d (safe %d)",
+                 (unsigned long long)n, i, (int)state, r->delivered, r->safe_done, r->failed,
+                 r->told, r->safe_told);
 }
 
 static void check_flag(enum maybe want, bool is, const char *what, uint64_t n)
@@ -169,8 +171,9 @@ static void check_content(const struct mail_model *m, struct store *s, const str
             buf_add_str(&got, piece);
     }
     if (e != NULL)
-        sim_fail("letter %llu cannot be read: %s (segment %llx at %u)", (unsigned long long)n, e->text,
-                  q != NULL ? (unsigned long long)q->place.epoch : 0, q != NULL ? q->place.at : 0);
+        sim_fail("letter %llu cannot be read: %s (segment %llx at %u)", (unsigned long long)n,
+                 e->text, q != NULL ? (unsigned long long)q->place.epoch : 0,
+                 q != NULL ? q->place.at : 0);
     content_close(r);
     qmsg_unref(q);
     letter_content(&m->letters[n], n, &want);
@@ -193,7 +196,8 @@ static void check_due(struct store *s, const uint64_t *seqs, size_t count)
         for (size_t k = 0; !found && k < n; k++)
             found = list[k].seq == seqs[i];
         if (!found)
-            sim_fail("the letter with number %llx never comes up again", (unsigned long long)seqs[i]);
+            sim_fail("the letter with number %llx never comes up again",
+                     (unsigned long long)seqs[i]);
     }
 }
 
@@ -222,10 +226,11 @@ void mail_check(const struct mail_model *m, struct store *s)
     for (uint64_t i = 0; i < m->count; i++) {
         const struct letter *l = &m->letters[i];
         if (l->acked && !seen[i] && l->removed == NO && !letter_settled(l))
-            sim_fail("letter %llu (%s) was acknowledged, and is LOST", (unsigned long long)i, l->id);
+            sim_fail("letter %llu (%s) was acknowledged, and is LOST", (unsigned long long)i,
+                     l->id);
     }
     check_due(s, due, due_count);
     if (store_counts(s).corrupt != 0)
         sim_fail("%llu places were set aside as corrupt on a disk that was not damaged",
-                  (unsigned long long)store_counts(s).corrupt);
+                 (unsigned long long)store_counts(s).corrupt);
 }

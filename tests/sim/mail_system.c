@@ -127,7 +127,7 @@ static void deliver_rcpt(struct mail *w, struct request *r, size_t i, uint64_t n
     uint64_t dice = w->calm ? 0 : sim_below(10);
     if (to->safe_done || to->safe_told || (to->delivered && !w->after_cut && sim.fault == 0))
         sim_fail("letter %llu goes to recipient %u again", (unsigned long long)n,
-                  (unsigned)r->rcpts[i].index);
+                 (unsigned)r->rcpts[i].index);
     if (dice < 5) {
         to->delivered = true;
         mail_done.deliveries++;
@@ -196,10 +196,17 @@ static struct err *notify(void *ctx, const struct notice *t)
 
 /* --- the queue */
 
-static struct sched_transport smtp = {
-    .name = "smtp", .initial_concurrency = 3, .concurrency_limit = 5, .recipient_limit = 2,
-    .failed_cohort_limit = 1, .positive_per_window = 1, .negative_per_window = 1,
-    .slot_cost = 5, .slot_loan = 3, .slot_discount = 50, .minimum_slots = 1};
+static struct sched_transport smtp = {.name = "smtp",
+                                      .initial_concurrency = 3,
+                                      .concurrency_limit = 5,
+                                      .recipient_limit = 2,
+                                      .failed_cohort_limit = 1,
+                                      .positive_per_window = 1,
+                                      .negative_per_window = 1,
+                                      .slot_cost = 5,
+                                      .slot_loan = 3,
+                                      .slot_discount = 50,
+                                      .minimum_slots = 1};
 
 struct err *mail_open(struct mail *w)
 {

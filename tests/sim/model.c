@@ -42,8 +42,8 @@ void model_act(struct model_message *m, const struct version *v)
 }
 
 /* Each part of its state is one that an act gave it, and not one from before `safe`. They may be of
- * different acts: a row of the index may know of a mark that was not yet safe, and the marks before it
- * are replayed over it. */
+ * different acts: a row of the index may know of a mark that was not yet safe, and the marks before
+ * it are replayed over it. */
 static bool state_is(const struct model_message *want, const struct store_row *row)
 {
     bool flags = false, due = false, states[RCPTS] = {false};
@@ -87,10 +87,9 @@ static void check_row(const struct model *m, const struct store_row *row, bool s
                 want->versions[i].flags, (long long)want->versions[i].due_us,
                 (int)want->versions[i].states[0], (int)want->versions[i].states[1]);
     sim_fail("message %llu (%s): flags %u due %lld states %d %d: none of its states %u to %u%s",
-               (unsigned long long)n, want->acked ? "acknowledged" : "not acknowledged", row->flags,
-               (long long)row->due_us, (int)env->rcpts[0].state, (int)env->rcpts[1].state,
-               want->safe, want->count - 1,
-               want->versions[want->safe].removed ? ": it was removed" : "");
+             (unsigned long long)n, want->acked ? "acknowledged" : "not acknowledged", row->flags,
+             (long long)row->due_us, (int)env->rcpts[0].state, (int)env->rcpts[1].state, want->safe,
+             want->count - 1, want->versions[want->safe].removed ? ": it was removed" : "");
 }
 
 static void check_content(struct store *s, const struct store_row *row)
@@ -126,7 +125,8 @@ static void check_due(struct store *s, const uint64_t *seqs, size_t count)
 {
     struct store_due list[DUE_AT_ONCE + MESSAGES];
     size_t n = 0;
-    struct err *e = store_due(s, (struct store_due){0}, INT64_MAX, list, DUE_AT_ONCE + MESSAGES, &n);
+    struct err *e =
+        store_due(s, (struct store_due){0}, INT64_MAX, list, DUE_AT_ONCE + MESSAGES, &n);
     if (e != NULL)
         sim_fail("due: %s", e->text);
     for (size_t i = 0; i < count; i++) {
@@ -176,5 +176,5 @@ void model_check(const struct model *m, struct store *s)
     check_due(s, due, due_count);
     if (store_counts(s).corrupt != 0)
         sim_fail("%llu places were set aside as corrupt on a disk that was not damaged",
-                   (unsigned long long)store_counts(s).corrupt);
+                 (unsigned long long)store_counts(s).corrupt);
 }

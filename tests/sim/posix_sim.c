@@ -249,7 +249,8 @@ struct sim_dir {
     uint64_t mark;
     int fd;
     size_t at, n;
-    char (*names)[SIM_NAME_MAX]; /* as they were when the walk began: who unlinks meanwhile skips none */
+    /* As they were when the walk began: who unlinks meanwhile skips none. */
+    char (*names)[SIM_NAME_MAX];
     struct dirent entry;
 };
 

@@ -210,7 +210,8 @@ static void complete_one(struct ring *r)
 void ring_turn(struct ring *r, int64_t until_ns)
 {
     now_ns += TURN_NS;
-    if (r->count > 0 && until_ns > now_ns && until_ns != DEADLINE_NEVER && sim_chance(SLOW_PERCENT)) {
+    if (r->count > 0 && until_ns > now_ns && until_ns != DEADLINE_NEVER &&
+        sim_chance(SLOW_PERCENT)) {
         now_ns = until_ns; /* a disk that takes its time: timers come first */
     } else if (r->count > 0) {
         now_ns += (int64_t)sim_below(STEP_NS_MAX);

@@ -1,4 +1,4 @@
-/* work: what the workloads of sim.queue and sim.mail share: a small queue, and how it is written. */
+/* work: what the workloads of sim.queue and sim.mail share: a small queue, and writing to it. */
 #ifndef SIM_WORK_H
 #define SIM_WORK_H
 
