@@ -1,6 +1,9 @@
 /* connect: address -> connection, from the source address that was asked for. */
 #include "core/smtp/session.h"
 
+#include <errno.h>
+
+#include "core/smtp/reach.h"
 #include "io/base/clock.h"
 #include "io/base/log.h"
 #include "io/base/mem.h"
@@ -99,12 +102,32 @@ static struct smtp_session *session_new(const struct service *svc, const struct 
     return s;
 }
 
+/* Trouble of the way or the host, as against ours: no descriptor, no port, no such source address. */
+static bool is_far(const struct err *e)
+{
+    switch (e->code) {
+    case ECONNREFUSED:
+    case ECONNRESET:
+    case ECONNABORTED:
+    case ETIMEDOUT:
+    case EHOSTUNREACH:
+    case EHOSTDOWN:
+    case ENETUNREACH:
+    case ENETDOWN:
+        return true;
+    default:
+        return e->kind == ERR_TIMEOUT;
+    }
+}
+
 struct smtp_session *smtp_connect(struct smtp_try *t, const struct smtp_target *target)
 {
     char ip[ADDR_TEXT_MAX];
     int fd = -1;
     struct err *e = open_socket(t->svc, &target->addr, &fd);
     if (e) {
+        if (is_far(e))
+            smtp_reach_failed(t->svc->params, &target->addr, clock_mono_ns());
         smtp_why_set(t, "4.4.1", "connect to %s[%s]:%u: %s", target->host,
                      addr_text(&target->addr, ip), addr_port(&target->addr), words(e));
         return NULL;

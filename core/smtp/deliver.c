@@ -8,12 +8,22 @@
 
 enum { SITES_MAX = 64 }; /* next hops and fallback relays of one request */
 
+/* What is left of a site: its addresses that are known to be unreachable (reach.h). They are for when
+ * nobody else has done his part. */
+struct rest {
+    const struct smtp_target *targets;
+    size_t count;
+    bool only;
+};
+
 struct sites {
     struct smtp_try *t;
     struct str list[SITES_MAX];
     size_t count, primary;    /* the first ones are the destination's own */
     const struct addr *tried; /* this one was just asked; NULL = none */
-    int64_t sessions;         /* of the current site */
+    bool heard;               /* some server did its part in this attempt */
+    struct rest rests[SITES_MAX];
+    bool more; /* there are some in `rests` */
 };
 
 /* Recipients that an earlier server put off try their luck again. */
@@ -26,13 +36,17 @@ static void begin_server(struct smtp_try *t, bool final)
             t->rcpts[i] = SMTP_RCPT_TRY;
 }
 
-/* One server. Returns its connection if it may be used again. */
-static struct smtp_session *try_server(struct smtp_try *t, struct smtp_session *s, bool only)
+/* One server. Returns its connection if it may be used again. last: when it talks to us at all, its
+ * word counts. */
+static struct smtp_session *try_server(struct smtp_try *t, struct smtp_session *s, bool only,
+                                       bool last)
 {
     t->s = s;
     s->only = only;
-    if (smtp_session_begin(t))
+    if (smtp_session_begin(t)) {
+        t->final = t->final || last;
         smtp_transfer(t);
+    }
     t->s = NULL;
     if (t->left == 0 && s->keep)
         return s;
@@ -40,38 +54,66 @@ static struct smtp_session *try_server(struct smtp_try *t, struct smtp_session *
     return NULL;
 }
 
-static size_t drop_tried(const struct sites *sites, struct smtp_target *list, size_t count)
+/* Without the one that was just asked, and no more than are wanted. */
+static void trim(const struct sites *sites, struct smtp_route *route)
 {
+    int64_t limit = sites->t->svc->params->smtp_mx_address_limit;
     size_t left = 0;
-    for (size_t i = 0; i < count; i++)
-        if (!sites->tried || !addr_eq_host(&list[i].addr, sites->tried))
-            list[left++] = list[i];
-    return left;
+    for (size_t i = 0; i < route->count; i++)
+        if (!sites->tried || !addr_eq_host(&route->targets[i].addr, sites->tried))
+            route->targets[left++] = route->targets[i];
+    route->count = limit > 0 && left > (size_t)limit ? (size_t)limit : left;
 }
 
-static struct smtp_session *try_targets(struct sites *sites, struct smtp_route *route,
-                                        bool last_site)
+/* last_site: no other comes after these. */
+static struct smtp_session *try_targets(struct sites *sites, const struct smtp_target *list,
+                                        size_t count, bool only, bool last_site)
 {
     struct smtp_try *t = sites->t;
-    const struct params *p = t->svc->params;
-    bool only = route->count == 1 && sites->count == 1;
-    size_t count = drop_tried(sites, route->targets, route->count);
-    if (p->smtp_mx_address_limit > 0 && count > (size_t)p->smtp_mx_address_limit)
-        count = (size_t)p->smtp_mx_address_limit;
-    int64_t sessions = 0;
+    int64_t limit = t->svc->params->smtp_mx_session_limit, sessions = 0;
     for (size_t i = 0; i < count && t->left > 0; i++) {
-        struct smtp_session *s = smtp_connect(t, &route->targets[i]);
+        struct smtp_session *s = smtp_connect(t, &list[i]);
         if (!s) {
             log_info(t->svc->log_tag, "%s", t->why.reason);
             continue;
         }
-        bool enough = p->smtp_mx_session_limit > 0 && ++sessions >= p->smtp_mx_session_limit;
-        begin_server(t, last_site && (enough || i + 1 == count));
-        s = try_server(t, s, only);
+        bool enough = limit > 0 && ++sessions >= limit;
+        bool last = last_site && (enough || i + 1 == count);
+        begin_server(t, last && !sites->more);
+        s = try_server(t, s, only, last);
+        sites->heard = sites->heard || t->complete;
         if (s || enough)
             return s;
     }
     return NULL;
+}
+
+/* Those that are not known to be unreachable; the others are put aside. */
+static struct smtp_session *try_site(struct sites *sites, size_t i, struct smtp_route *route)
+{
+    bool only = route->count == 1 && sites->count == 1;
+    size_t front = 0;
+    trim(sites, route);
+    while (front < route->count && !route->targets[front].unreachable)
+        front++;
+    sites->rests[i] = (struct rest){route->targets + front, route->count - front, only};
+    sites->more = sites->more || front < route->count;
+    return try_targets(sites, route->targets, front, only, i + 1 == sites->count);
+}
+
+static struct smtp_session *try_rests(struct sites *sites)
+{
+    struct smtp_session *s = NULL;
+    size_t last = 0;
+    for (size_t i = 0; i < sites->count; i++)
+        if (sites->rests[i].count > 0)
+            last = i;
+    sites->more = false;
+    for (size_t i = 0; i <= last && sites->t->left > 0; i++) {
+        struct rest *r = &sites->rests[i];
+        s = try_targets(sites, r->targets, r->count, r->only, i == last);
+    }
+    return s;
 }
 
 /* What could be a mistake in our configuration does not bounce mail. */
@@ -123,7 +165,7 @@ static bool find(struct sites *sites, size_t i, struct smtp_route *route_out)
 
 static struct smtp_session *over_sites(struct smtp_try *t, const struct addr *tried)
 {
-    struct sites sites = {.t = t, .tried = tried};
+    struct sites sites = {.t = t, .tried = tried, .heard = tried && t->complete};
     struct smtp_session *s = NULL;
     size_t i = 0;
     split(&sites, t->r->nexthop);
@@ -132,10 +174,12 @@ static struct smtp_session *over_sites(struct smtp_try *t, const struct addr *tr
     for (; i < sites.count && t->left > 0; i++) {
         struct smtp_route route = {0};
         if (find(&sites, i, &route))
-            s = try_targets(&sites, &route, i + 1 == sites.count);
+            s = try_site(&sites, i, &route);
         else if (route.loops)
             break;
     }
+    if (t->left > 0 && sites.more && !sites.heard)
+        s = try_rests(&sites);
     if (t->left > 0) {
         explain(&sites, i > 0 && i == sites.count ? i - 1 : i);
         t->final = true;

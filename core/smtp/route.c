@@ -1,6 +1,7 @@
 /* route: the asking half: MX, A and AAAA, and the hosts file. */
 #include "core/smtp/route.h"
 
+#include "core/smtp/reach.h"
 #include "io/base/clock.h"
 #include "io/base/codec.h"
 #include "io/base/log.h"
@@ -63,7 +64,7 @@ static void add(struct finder *f, const char *host, const struct addr *addr, uin
         f->cap = cap;
     }
     struct smtp_target *t = &r->targets[r->count++];
-    *t = (struct smtp_target){host, *addr, preference, false};
+    *t = (struct smtp_target){.host = host, .addr = *addr, .preference = preference};
     addr_set_port(&t->addr, f->site->port);
 }
 
@@ -148,6 +149,7 @@ static void order(struct finder *f)
     struct smtp_route *r = f->route;
     smtp_targets_order(r->targets, r->count, p->smtp_randomize_addresses,
                        preferred(p->smtp_address_preference));
+    (void)smtp_reach_order(p, r->targets, r->count, clock_mono_ns());
     if (p->smtp_balance_inet_protocols && p->smtp_mx_address_limit > 0)
         r->count = smtp_targets_balance(r->targets, r->count, (size_t)p->smtp_mx_address_limit);
 }

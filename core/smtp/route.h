@@ -27,6 +27,7 @@ struct smtp_target {
     struct addr addr; /* with port */
     uint16_t preference;
     bool best_mx;
+    bool unreachable; /* known to be (reach.h): after the others */
 };
 
 /* Which addresses come first (smtp_address_preference). */

@@ -1,6 +1,7 @@
 /* session: what is said before the first message and after the last one. */
 #include "core/smtp/session.h"
 
+#include "core/smtp/reach.h"
 #include "io/base/clock.h"
 #include "io/base/log.h"
 
@@ -56,6 +57,15 @@ struct err *smtp_session_reply(struct smtp_session *s, const char *id, int64_t d
 }
 
 /* --- greeting and EHLO */
+
+/* A server that says nothing, or hangs up, before it has heard of a message. */
+static bool silent(struct smtp_try *t, const struct err *e, const char *doing)
+{
+    if (e->kind != ERR_CANCELED)
+        smtp_reach_failed(t->svc->params, &t->s->addr, clock_mono_ns());
+    smtp_stream_fail(t, e, doing);
+    return false;
+}
 
 static bool refused(struct smtp_try *t)
 {
@@ -145,10 +155,9 @@ static bool greet(struct smtp_try *t)
     struct smtp_session *s = t->s;
     struct err *e =
         smtp_session_reply(s, t->r->msg->id, smtp_deadline(s->svc->params->smtp_helo_timeout));
-    if (e) {
-        smtp_stream_fail(t, e, "receiving the initial server greeting");
-        return false;
-    }
+    if (e)
+        return silent(t, e, "receiving the initial server greeting");
+    smtp_reach_ok(s->svc->params, &s->addr);
     if (smtp_reply_class(&s->reply) == 2)
         return true;
     /* Another server may be in a better mood. */
@@ -165,20 +174,16 @@ bool smtp_session_begin(struct smtp_try *t)
     read_greeting(t);
     if (s->esmtp) {
         struct err *e = ask(t, "EHLO");
-        if (e) {
-            smtp_stream_fail(t, e, "performing the EHLO handshake");
-            return false;
-        }
+        if (e)
+            return silent(t, e, "performing the EHLO handshake");
         if (s->reply.code == 421)
             return refused(t);
         s->esmtp = smtp_reply_class(&s->reply) == 2;
     }
     if (!s->esmtp) {
         struct err *e = ask(t, "HELO");
-        if (e) {
-            smtp_stream_fail(t, e, "performing the HELO handshake");
-            return false;
-        }
+        if (e)
+            return silent(t, e, "performing the HELO handshake");
         if (smtp_reply_class(&s->reply) != 2)
             return refused(t);
     } else if (!read_ehlo(t)) {

@@ -68,6 +68,7 @@ struct smtp_try {
     bool complete;          /* the server did its part: no trouble of the site's */
     bool stale;             /* a kept connection had ended before our command: begin again */
     struct smtp_why why;
+    struct smtp_why put_off; /* of the recipients that are for the next server */
 };
 
 /* --- connect.c. Yields. */

@@ -75,6 +75,14 @@ static void throttle_site(struct smtp_try *t)
     r->dest_why.diagnostic = str_of(w->diagnostic);
 }
 
+/* Those that were put off before are left, and this was not about them: least of all when it was for
+ * good. */
+static void speak_of_the_others(struct smtp_try *t)
+{
+    if (t->put_off.status[0])
+        t->why = t->put_off;
+}
+
 static void fail_all(struct smtp_try *t, enum throttle throttle)
 {
     if (t->s && throttle == THROTTLE)
@@ -84,6 +92,7 @@ static void fail_all(struct smtp_try *t, enum throttle throttle)
         for (size_t i = 0; i < t->r->rcpt_count; i++)
             if (t->rcpts[i] != SMTP_RCPT_DONE)
                 t->rcpts[i] = SMTP_RCPT_KEPT;
+        t->put_off = t->why;
         return;
     }
     /* Set-up ends here: what it took is not the transfer's delay. */
@@ -94,6 +103,7 @@ static void fail_all(struct smtp_try *t, enum throttle throttle)
             report(t, i);
     if (throttle == THROTTLE && !t->complete)
         throttle_site(t);
+    speak_of_the_others(t);
 }
 
 void smtp_site_fail(struct smtp_try *t, const char *mta, const char *status,
@@ -126,8 +136,10 @@ void smtp_rcpt_fail(struct smtp_try *t, size_t i, const struct smtp_reply *reply
     if (for_next_server(t)) {
         log_info(t->svc->log_tag, "%s: %s", t->r->msg->id, t->why.reason);
         t->rcpts[i] = SMTP_RCPT_KEPT;
+        t->put_off = t->why;
     } else {
         report(t, i);
+        speak_of_the_others(t);
     }
 }
 

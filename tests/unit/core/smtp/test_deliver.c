@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "core/smtp/reach.h"
 #include "core/smtp/smtp.h"
 #include "io/base/check.h"
 #include "io/base/clock.h"
@@ -52,6 +53,7 @@ static void defaults(void)
     params.smtp_connection_cache_on_demand = true;
     params.smtp_connection_cache_time_limit = 2;
     params.smtp_connection_reuse_time_limit = 300;
+    params.minimal_backoff_time = 300;
     params.smtp_mx_address_limit = 5;
     params.smtp_mx_session_limit = 2;
     params.smtp_line_length_limit = 998;
@@ -217,6 +219,7 @@ struct row {
     const char *heard;       /* NULL = any */
     const char *log[4];      /* each must be in the log */
     const char *not_log;
+    unsigned connects; /* so many that failed; 0 = any */
 };
 
 static const struct row rows[] = {
@@ -292,6 +295,55 @@ static const struct row rows[] = {
      .log = {"connect to 127.0.0.1[127.0.0.1]:X: Connection refused",
              "relay=127.0.0.1[127.0.0.1]:A, "},
      .not_log = "deferred"},
+    {.name = "the second message does not go where nobody listens",
+     .nexthop = "X, A",
+     .messages = 3,
+     .pause_ms = 1,
+     .no_reuse = true,
+     .log = {"relay=127.0.0.1[127.0.0.1]:A, "},
+     .not_log = "deferred",
+     .connects = 1},
+    {.name = "it does when nothing else is left",
+     .nexthop = "X",
+     .messages = 3,
+     .pause_ms = 1,
+     .log = {"dsn=4.4.1, status=deferred (connect to 127.0.0.1[127.0.0.1]:X: Connection refused)"},
+     .connects = 3},
+    {.name = "and when nobody else talks to us",
+     .nexthop = "X, A",
+     .first = {{.greeting = "421 4.3.2 no"}},
+     .messages = 2,
+     .pause_ms = 1,
+     .log = {": host 127.0.0.1[127.0.0.1] refused to talk to me: 421 4.3.2 no",
+             "dsn=4.4.1, status=deferred (connect to 127.0.0.1[127.0.0.1]:X: Connection refused)"},
+     .connects = 2},
+    {.name = "a server that greets and then puts all off has been heard",
+     .nexthop = "X, A",
+     .first = {{.mail = "450 4.2.0 later"}},
+     .messages = 3,
+     .pause_ms = 1,
+     .no_reuse = true,
+     .log = {"dsn=4.2.0, status=deferred (host 127.0.0.1[127.0.0.1] said: 450 4.2.0 later"},
+     .connects = 1},
+    {.name = "who is put off is not bounced for what was said of another",
+     .nexthop = "A, X",
+     .rcpts = 2,
+     .first = {{.rcpt = "450 4.2.0 later|550 5.1.1 unknown"}},
+     .messages = 3,
+     .pause_ms = 1,
+     .no_reuse = true,
+     .log = {"to=<r1@x.example>, relay=127.0.0.1[127.0.0.1]:A, ", "dsn=5.1.1, status=bounced",
+             "dsn=4.2.0, status=deferred (host 127.0.0.1[127.0.0.1] said: 450 4.2.0 later"},
+     .connects = 1},
+    {.name = "one that hangs up at the greeting is asked last the next time",
+     .nexthop = "A, B",
+     .first = {{.greeting = "-"}},
+     .messages = 3,
+     .pause_ms = 1,
+     .no_reuse = true,
+     .log = {"relay=127.0.0.1[127.0.0.1]:B, "},
+     .heard = "/ EHLO MAIL+RCPT+DATA . QUIT / EHLO MAIL+RCPT+DATA . QUIT / EHLO MAIL+RCPT+DATA . "
+              "QUIT / "},
     {.name = "a greeting 4xx: the next server",
      .first = {{.greeting = "450 4.2.0 busy"}},
      .nexthop = "A, B",
@@ -501,6 +553,14 @@ static void run_fiber(void *arg)
     }
 }
 
+static unsigned count(const char *log, const char *what)
+{
+    unsigned n = 0;
+    for (const char *p = log; (p = strstr(p, what)) != NULL; p++)
+        n++;
+    return n;
+}
+
 /* Ports differ from run to run. */
 static bool in_log(const char *log, const char *want)
 {
@@ -524,6 +584,7 @@ static void run_row(void)
     static const struct worker_options worker = {.name = "sched", .cpu = -1};
     char cmd[128];
     defaults();
+    smtp_reach_clear();
     params.smtp_connection_cache_on_demand = !row->no_reuse;
     params.smtp_bind_address = row->bind ? row->bind : "";
     buf_reset(&heard);
@@ -557,6 +618,9 @@ static void run_row(void)
             fail_msg("%s: not in the log: %s\n%s", row->name, row->log[i], text);
     if (row->not_log && strstr(text, row->not_log))
         fail_msg("%s: in the log: %s\n%s", row->name, row->not_log, text);
+    unsigned connects = count(text, ": connect to "); /* one line each, beside the outcomes */
+    if (row->connects > 0 && connects != row->connects)
+        fail_msg("%s: %u connections failed, not %u\n%s", row->name, connects, row->connects, text);
     snprintf(cmd, sizeof cmd, "rm -rf '%s'", folder);
     assert_int_equal(system(cmd), 0);
 }

@@ -1,0 +1,64 @@
+"""Hosts that cannot be reached: what a dead one of two costs its destination."""
+
+import time
+
+from lib.sink import DROP, Sink
+
+from test_dns import DOMAIN, Net, hosts
+
+ZONES = {DOMAIN: {"MX": ["10 mx1.example.net.", "20 mx2.example.net."]}, **hosts(1, 2)}
+MANY = 200
+
+
+def send_all(net, count, prefix="m"):
+    for number in range(count):
+        net.send("%s%d" % (prefix, number))
+    deadline = time.monotonic() + 60
+    while net.server.log().count("to=<%s" % prefix) < count:
+        assert time.monotonic() < deadline, net.server.log()[-2000:]
+        time.sleep(0.05)
+
+
+def met(net):
+    return net.server.log().count(": connect to mx1.example.net[127.0.1.1]:%d: " % net.port)
+
+
+def test_only_the_first_messages_meet_a_dead_host():
+    with Net(ZONES, {2: {}}, smtp_connection_cache_on_demand="no") as net:
+        send_all(net, MANY)
+        assert len(net.sinks[2].messages) == MANY
+        assert 1 <= met(net) <= 20, met(net)  # those that were out when the first came back
+
+
+def test_only_the_first_messages_meet_a_host_that_hangs_up():
+    with Net(ZONES, {1: {"greeting": DROP}, 2: {}}, smtp_connection_cache_on_demand="no") as net:
+        send_all(net, MANY)
+        assert len(net.sinks[2].messages) == MANY
+        assert len(net.sinks[1].sessions) <= 20
+
+
+def test_one_probe_in_a_while_and_then_back_to_the_preferred_host():
+    with Net(ZONES, {2: {}}, smtp_connection_cache_on_demand="no", minimal_backoff_time="2s") as net:
+        send_all(net, 20, "first")
+        before = met(net)
+        for number in range(10):  # mail all the time, for five seconds
+            send_all(net, 5, "probe%d-" % number)
+            time.sleep(0.5)
+        assert 1 <= met(net) - before <= 4, met(net) - before
+        net.sinks[1] = Sink({}, host="127.0.1.1", port=net.port)
+        time.sleep(2.2)
+        send_all(net, 20, "back")
+        assert len(net.sinks[1].messages) >= 15, len(net.sinks[1].messages)
+
+
+def test_nothing_else_left():
+    with Net(ZONES, {}, minimal_backoff_time="1000s") as net:
+        for number in range(3):
+            dsn, status, text = net.outcome(net.send("n%d" % number)).groups()
+            assert (dsn, status) == ("4.4.1", "deferred") and "Connection refused" in text
+        with Sink({}, host="127.0.1.1", port=net.port) as sink:
+            net.server.run("postqueue", "-f", check=True)
+            deadline = time.monotonic() + 20
+            while len(sink.messages) < 3 and time.monotonic() < deadline:
+                time.sleep(0.1)
+            assert len(sink.messages) == 3
