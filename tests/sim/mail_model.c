@@ -1,18 +1,13 @@
 #include "mail_model.h"
 
+#include "audit.h"
 #include "driver.h"
 #include "io/base/mem.h"
-
-enum { SLICE = 16 };
+#include "work.h"
 
 void letter_content(const struct letter *l, uint64_t n, struct buf *out)
 {
-    uint64_t x = n * 2654435761U + 99;
-    buf_reset(out);
-    while (out->len < l->size) {
-        x = x * 6364136223846793005U + 1442695040888963407U;
-        buf_add(out, &x, l->size - out->len < 8 ? l->size - out->len : 8);
-    }
+    work_content(out, n * 2654435761U + 99, l->size);
 }
 
 struct envelope *letter_envelope(const struct letter *l, uint64_t n, struct arena *a)
@@ -134,13 +129,20 @@ static void check_flag(enum maybe want, bool is, const char *what, uint64_t n)
         sim_fail("letter %llu: %s is %s", (unsigned long long)n, what, is ? "set" : "not set");
 }
 
-static void check_row(const struct mail_model *m, const struct store_row *row, bool seen[LETTERS])
+/* One look through the store. */
+struct looking {
+    const struct mail_model *model;
+    bool seen[LETTERS];
+};
+
+static void check_row(void *ctx, const struct store_row *row)
 {
-    uint64_t n = letter_of(m, row->env);
-    const struct letter *l = &m->letters[n];
-    if (seen[n])
+    struct looking *k = ctx;
+    uint64_t n = letter_of(k->model, row->env);
+    const struct letter *l = &k->model->letters[n];
+    if (k->seen[n])
         sim_fail("letter %llu is there twice", (unsigned long long)n);
-    seen[n] = true;
+    k->seen[n] = true;
     if (l->removed == YES)
         sim_fail("letter %llu was removed, and is back", (unsigned long long)n);
     if (l->gone)
@@ -153,84 +155,20 @@ static void check_row(const struct mail_model *m, const struct store_row *row, b
     check_flag(l->expired, row->flags & MESSAGE_EXPIRE, "expire", n);
 }
 
-static void check_content(const struct mail_model *m, struct store *s, const struct store_row *row)
+static void content_of(const void *ctx, const struct store_row *row, struct buf *out)
 {
-    struct qmsg *q = NULL;
-    struct content_reader *r = NULL;
-    struct buf want = {0}, got = {0};
-    struct str piece = STR("x");
-    uint64_t n = row->env->data_size;
-    struct err *e = store_get(s, row->seq, &q);
-    if (e == NULL && q == NULL)
-        sim_fail("letter %llu is listed and not there", (unsigned long long)n);
-    if (e == NULL)
-        e = content_open(q, &r);
-    while (e == NULL && piece.len != 0) {
-        e = content_next(r, &piece);
-        if (e == NULL)
-            buf_add_str(&got, piece);
-    }
-    if (e != NULL)
-        sim_fail("letter %llu cannot be read: %s (segment %llx at %u)", (unsigned long long)n,
-                 e->text, q != NULL ? (unsigned long long)q->place.epoch : 0,
-                 q != NULL ? q->place.at : 0);
-    content_close(r);
-    qmsg_unref(q);
-    letter_content(&m->letters[n], n, &want);
-    if (!str_eq(buf_str(&want), buf_str(&got)))
-        sim_fail("letter %llu has other content", (unsigned long long)n);
-    buf_fini(&want);
-    buf_fini(&got);
-}
-
-/* Whatever is not on hold comes up again. */
-static void check_due(struct store *s, const uint64_t *seqs, size_t count)
-{
-    struct store_due list[2 * LETTERS];
-    size_t n = 0;
-    struct err *e = store_due(s, (struct store_due){0}, INT64_MAX, list, 2 * LETTERS, &n);
-    if (e != NULL)
-        sim_fail("due: %s", e->text);
-    for (size_t i = 0; i < count; i++) {
-        bool found = false;
-        for (size_t k = 0; !found && k < n; k++)
-            found = list[k].seq == seqs[i];
-        if (!found)
-            sim_fail("the letter with number %llx never comes up again",
-                     (unsigned long long)seqs[i]);
-    }
+    const struct looking *k = ctx;
+    letter_content(&k->model->letters[row->env->data_size], row->env->data_size, out);
 }
 
 void mail_check(const struct mail_model *m, struct store *s)
 {
-    bool seen[LETTERS] = {false};
-    uint64_t after = 0, due[LETTERS];
-    size_t n = 1, due_count = 0;
-    struct arena *a = arena_new(0, 0);
-    struct err *e = store_wait_ready(s);
-    while (e == NULL && n > 0) {
-        struct store_row *rows = NULL;
-        arena_reset(a);
-        e = store_list(s, after, SLICE, a, &rows, &n);
-        for (size_t i = 0; e == NULL && i < n; i++) {
-            after = rows[i].seq;
-            check_row(m, &rows[i], seen);
-            check_content(m, s, &rows[i]);
-            if (!(rows[i].flags & MESSAGE_HOLD))
-                due[due_count++] = rows[i].seq;
-        }
-    }
-    if (e != NULL)
-        sim_fail("listing: %s", e->text);
-    arena_free(a);
+    struct looking k = {.model = m};
+    audit_store(s, &(struct audit){.ctx = &k, .row = check_row, .content = content_of});
     for (uint64_t i = 0; i < m->count; i++) {
         const struct letter *l = &m->letters[i];
-        if (l->acked && !seen[i] && l->removed == NO && !letter_settled(l))
+        if (l->acked && !k.seen[i] && l->removed == NO && !letter_settled(l))
             sim_fail("letter %llu (%s) was acknowledged, and is LOST", (unsigned long long)i,
                      l->id);
     }
-    check_due(s, due, due_count);
-    if (store_counts(s).corrupt != 0)
-        sim_fail("%llu places were set aside as corrupt on a disk that was not damaged",
-                 (unsigned long long)store_counts(s).corrupt);
 }

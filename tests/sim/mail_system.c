@@ -1,5 +1,6 @@
 #include "mail_system.h"
 
+#include "audit.h"
 #include "cuts.h"
 #include "io/base/check.h"
 #include "io/base/clock.h"
@@ -101,16 +102,8 @@ static void answer(struct request *r, size_t i, enum request_result result, cons
 /* false: it could not be read now. */
 static bool read_letter(struct mail *w, struct qmsg *m, uint64_t n)
 {
-    struct content_reader *r = NULL;
-    struct str piece = STR("x");
     struct buf want = {0}, got = {0};
-    struct err *e = content_open(m, &r);
-    while (e == NULL && piece.len != 0) {
-        e = content_next(r, &piece);
-        if (e == NULL)
-            buf_add_str(&got, piece);
-    }
-    content_close(r);
+    struct err *e = audit_read(m, &got);
     if (e != NULL && (sim.fault == 0 || e->kind == ERR_DAMAGED))
         sim_fail("letter %llu cannot be read for delivery: %s", (unsigned long long)n, e->text);
     letter_content(&w->m->letters[n], n, &want);

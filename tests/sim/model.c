@@ -1,21 +1,15 @@
 #include "model.h"
 
 #include <stdio.h>
-
+#include "audit.h"
 #include "driver.h"
 #include "io/base/check.h"
 #include "io/base/mem.h"
-
-enum { SLICE = 16, DUE_AT_ONCE = 64 };
+#include "work.h"
 
 void model_content(struct buf *b, uint64_t n, size_t size)
 {
-    buf_reset(b);
-    uint64_t x = n * 2654435761U + 1;
-    while (b->len < size) {
-        x = x * 6364136223846793005U + 1442695040888963407U;
-        buf_add(b, &x, size - b->len < 8 ? size - b->len : 8);
-    }
+    work_content(b, n * 2654435761U + 1, size);
 }
 
 struct envelope *model_envelope(struct arena *a, uint64_t n)
@@ -61,8 +55,16 @@ static bool state_is(const struct model_message *want, const struct store_row *r
     return flags && due;
 }
 
-static void check_row(const struct model *m, const struct store_row *row, bool seen[MESSAGES])
+/* One look through the store. */
+struct looking {
+    const struct model *model;
+    bool seen[MESSAGES];
+};
+
+static void check_row(void *ctx, const struct store_row *row)
 {
+    struct looking *k = ctx;
+    const struct model *m = k->model;
     const struct envelope *env = row->env;
     uint64_t n = env->data_size;
     if (n >= m->count || env->rcpt_count != RCPTS)
@@ -76,9 +78,9 @@ static void check_row(const struct model *m, const struct store_row *row, bool s
     arena_free(a);
     if (!same)
         sim_fail("message %llu: another envelope", (unsigned long long)n);
-    if (seen[n])
+    if (k->seen[n])
         sim_fail("message %llu is there twice", (unsigned long long)n);
-    seen[n] = true;
+    k->seen[n] = true;
     if (state_is(want, row))
         return;
     for (unsigned i = 0; i < want->count; i++)
@@ -92,50 +94,10 @@ static void check_row(const struct model *m, const struct store_row *row, bool s
              want->count - 1, want->versions[want->safe].removed ? ": it was removed" : "");
 }
 
-static void check_content(struct store *s, const struct store_row *row)
+static void content_of(const void *ctx, const struct store_row *row, struct buf *out)
 {
-    struct qmsg *q = NULL;
-    struct content_reader *r = NULL;
-    struct buf want = {0}, got = {0};
-    struct str piece = STR("x");
-    uint64_t n = row->env->data_size;
-    struct err *e = store_get(s, row->seq, &q);
-    if (e == NULL && q == NULL)
-        sim_fail("message %llu is listed and not there", (unsigned long long)n);
-    if (e == NULL)
-        e = content_open(q, &r);
-    while (e == NULL && piece.len != 0) {
-        e = content_next(r, &piece);
-        if (e == NULL)
-            buf_add_str(&got, piece);
-    }
-    if (e != NULL)
-        sim_fail("message %llu cannot be read: %s", (unsigned long long)n, e->text);
-    content_close(r);
-    qmsg_unref(q);
-    model_content(&want, n, row->env->size);
-    if (!str_eq(buf_str(&want), buf_str(&got)))
-        sim_fail("message %llu has other content", (unsigned long long)n);
-    buf_fini(&want);
-    buf_fini(&got);
-}
-
-/* Whatever is not on hold comes up again. */
-static void check_due(struct store *s, const uint64_t *seqs, size_t count)
-{
-    struct store_due list[DUE_AT_ONCE + MESSAGES];
-    size_t n = 0;
-    struct err *e =
-        store_due(s, (struct store_due){0}, INT64_MAX, list, DUE_AT_ONCE + MESSAGES, &n);
-    if (e != NULL)
-        sim_fail("due: %s", e->text);
-    for (size_t i = 0; i < count; i++) {
-        bool found = false;
-        for (size_t k = 0; !found && k < n; k++)
-            found = list[k].seq == seqs[i];
-        if (!found)
-            sim_fail("message with number %llx never comes up again", (unsigned long long)seqs[i]);
-    }
+    (void)ctx;
+    model_content(out, row->env->data_size, row->env->size);
 }
 
 static void check_absent(const struct model *m, const bool seen[MESSAGES])
@@ -152,29 +114,7 @@ static void check_absent(const struct model *m, const bool seen[MESSAGES])
 
 void model_check(const struct model *m, struct store *s)
 {
-    bool seen[MESSAGES] = {false};
-    uint64_t after = 0, due[MESSAGES];
-    size_t n = 1, due_count = 0;
-    struct arena *a = arena_new(0, 0);
-    struct err *e = store_wait_ready(s);
-    while (e == NULL && n > 0) {
-        struct store_row *rows = NULL;
-        arena_reset(a);
-        e = store_list(s, after, SLICE, a, &rows, &n);
-        for (size_t i = 0; e == NULL && i < n; i++) {
-            after = rows[i].seq;
-            check_row(m, &rows[i], seen);
-            check_content(s, &rows[i]);
-            if (!(rows[i].flags & MESSAGE_HOLD))
-                due[due_count++] = rows[i].seq;
-        }
-    }
-    if (e != NULL)
-        sim_fail("listing: %s", e->text);
-    arena_free(a);
-    check_absent(m, seen);
-    check_due(s, due, due_count);
-    if (store_counts(s).corrupt != 0)
-        sim_fail("%llu places were set aside as corrupt on a disk that was not damaged",
-                 (unsigned long long)store_counts(s).corrupt);
+    struct looking k = {.model = m};
+    audit_store(s, &(struct audit){.ctx = &k, .row = check_row, .content = content_of});
+    check_absent(m, k.seen);
 }

@@ -12,6 +12,15 @@ void work_rest(int64_t most_ms)
     (void)e;
 }
 
+void work_content(struct buf *out, uint64_t x, size_t size)
+{
+    buf_reset(out);
+    while (out->len < size) {
+        x = x * 6364136223846793005U + 1442695040888963407U;
+        buf_add(out, &x, size - out->len < 8 ? size - out->len : 8);
+    }
+}
+
 struct err *work_write(struct draft *d, struct str content)
 {
     struct err *e = NULL;

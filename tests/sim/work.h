@@ -12,6 +12,8 @@ enum {
 
 /* Some time, at most this long. Cut short where the fiber is canceled. */
 void work_rest(int64_t most_ms);
+/* Bytes that this number makes. */
+void work_content(struct buf *out, uint64_t x, size_t size);
 /* Content, in pieces. The draft is the caller's to abort. */
 struct err *work_write(struct draft *d, struct str content);
 

@@ -1,0 +1,21 @@
+/* audit: what holds of a store after each start, whatever the model: every row is what its model
+ * says, its content is whole, it comes up again unless it is on hold, and nothing was set aside. */
+#ifndef SIM_AUDIT_H
+#define SIM_AUDIT_H
+
+#include "queue/store/store.h"
+
+struct audit {
+    void *ctx;
+    void (*row)(void *ctx, const struct store_row *row);
+    /* What its content has to be. Called after row. */
+    void (*content)(const void *ctx, const struct store_row *row, struct buf *out);
+};
+
+/* Fiber; waits until the store is ready. */
+void audit_store(struct store *s, const struct audit *a);
+
+/* The whole content of a message. */
+struct err *audit_read(struct qmsg *m, struct buf *out) MUST_USE;
+
+#endif
