@@ -1,4 +1,5 @@
-"""Ringpost from $RINGPOST_BIN or build/release/bin, with the main.cf of postfix-stock."""
+"""Ringpost from $RINGPOST_BIN or build/release/bin, with the main.cf of postfix-stock; only where idle
+connections are counted it may have more than 100 of them at a time."""
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ class Server(PostfixLike):
     packages = ("postfix",)         # its user and group
     kind, settings = "Ringpost", "STOCK"
     source = str(instance.ringpost_bin())
+    for_many = {"default_process_limit": "20000"}
 
     @classmethod
     def install(cls):

@@ -34,6 +34,7 @@ class Adapter:
     def __init__(self, folder, port, sink):
         self.dir, self.port, self.sink = Path(folder), port, sink
         self.process = None
+        self.scenes = []    # those of this life
 
     @classmethod
     def install(cls):

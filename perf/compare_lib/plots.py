@@ -2,6 +2,8 @@
 
 import statistics
 
+from .goals import verdicts
+
 # Colours a colour-blind reader tells apart (Okabe and Ito), Ringpost the strongest.
 COLOURS = {"ringpost": "#d55e00", "postfix-stock": "#56b4e9", "postfix-tuned": "#0072b2",
            "opensmtpd": "#009e73", "exim": "#cc79a7"}
@@ -182,12 +184,13 @@ def sizes(page, results):
 def latency(page, results):
     if not any(results[n]["latency"] for n in page.names):
         return
-    figure, axes = page.figure(2)
+    figure, axes = page.figure(3)
     steps = ("p50", "p90", "p99", "p999", "max")
     for axis, key, title in ((axes[0], "dot", "final dot to its 250"),
-                             (axes[1], "delivered", "sent to delivered")):
+                             (axes[1], "mail", "MAIL to its 250"),
+                             (axes[2], "delivered", "sent to delivered")):
         for name in page.names:
-            rows = results[name]["latency"]
+            rows = [r for r in results[name]["latency"] if key in r]
             if rows:
                 page.curve(axis, name, [(i, middle([{"v": r[key][p] / 1000} for r in rows], "v"))
                                         for i, p in enumerate(steps)])
@@ -244,9 +247,39 @@ def backlog(page, results):
     page.save("backlog", figure, axes, "Behaviour with a backlog")
 
 
+def asked(page, found):
+    """One bar a goal: how much of what was asked was reached, 100 % is the line."""
+    found = [v for v in found if v.missed is not None]
+    if not found:
+        return
+    figure, axes = page.figure(1, 0.9 + 0.42 * len(found))
+    figure.set_figwidth(9)
+    axis = axes[0]
+    for place, verdict in enumerate(reversed(found)):
+        goal = verdict.goal
+        shares = [v / goal.asked if goal.against or goal.least else goal.asked / v
+                  for v in verdict.values]
+        mid = statistics.median(shares)
+        axis.barh(place, mid, xerr=[[mid - min(shares)], [max(shares) - mid]], height=0.62, capsize=3,
+                  color="#009e73" if verdict.reached() else "#d55e00", error_kw={"elinewidth": 1})
+        axis.annotate(goal.value_text(statistics.median(verdict.values)), (max(shares), place),
+                      va="center", fontsize=8, xytext=(6, 0), textcoords="offset points",
+                      bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.8})
+    axis.axvline(1, color="black", linewidth=1)
+    axis.set_yticks(range(len(found)))
+    axis.set_yticklabels(["%s: %s" % (v.goal.title, v.goal.asked_text()) for v in reversed(found)],
+                         fontsize=8)
+    axis.grid(axis="y", visible=False)
+    axis.set_xlim(0, axis.get_xlim()[1] * 1.1)
+    axis.xaxis.set_major_formatter(page.ticker.PercentFormatter(1))
+    axis.set_xlabel("of what was asked")
+    page.save("asked", figure, axes, "How much of what was asked was reached")
+
+
 def draw(facts, folder):
     """{file stem: what it shows}"""
     page = Page(facts, folder)
+    asked(page, verdicts(facts))
     for picture in (throughput, sizes, latency, idle, backlog):
         picture(page, facts["results"])
     return page.pictures

@@ -25,6 +25,7 @@ def _relay():
 
 class PostfixLike(Adapter):
     kind, settings = "Postfix", "STOCK"
+    for_many = {}       # added for thousands of idle connections
 
     def __init__(self, folder, port, sink):
         super().__init__(folder, port, sink)
@@ -40,6 +41,8 @@ class PostfixLike(Adapter):
         self.server.params = params
 
     def configure(self):
+        if "idle" in self.scenes:
+            self.server.params.update(self.for_many)
         self.server.write_config()
 
     def start(self):

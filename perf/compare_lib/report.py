@@ -1,5 +1,6 @@
 """report.md: what was measured, as tables around the plots."""
 
+from .goals import spread as spread_of, tried, verdicts
 from .plots import group, middle
 
 
@@ -52,37 +53,74 @@ class Paper:
             for cell, by in cells.items()]))
 
 
-def median(rows, key):
-    value = middle(rows, key)
-    return value[0] if value else None
+def verdict_cells(verdict):
+    """asked, measured, Postfix's, Ringpost's, reached"""
+    goal = verdict.goal
+    if verdict.missed is None:
+        return [goal.asked_text(), "not measured", "–", "–", "–"]
+
+    def three(values, text):
+        mid, low, high = spread_of(values)
+        return text(mid) + ("" if len(values) == 1 else " (%s–%s)" % (text(low), text(high)))
+    figure = lambda v: goal.form % v                                   # noqa: E731
+    return [goal.asked_text(), three(verdict.values, goal.value_text),
+            three(verdict.theirs, figure) + ", " + verdict.better[len("postfix-"):]
+            if verdict.theirs else "–",
+            three(verdict.ours, figure),
+            "yes" if verdict.reached() else "no, %.0f %% short" % (verdict.missed * 100)]
 
 
-def against(paper):
-    """Ringpost over the better of the others of its kind, cell by cell."""
-    ours = paper.results.get("ringpost")
-    others = [n for n in paper.names if n.startswith("postfix-") and paper.results[n]]
-    if not ours or not others:
+def asked(paper):
+    """The table of what was asked, and why what is missed is missed."""
+    found = verdicts(paper.facts)
+    if not any(v.missed is not None for v in found):
         return
+    paper.add("## Asked, measured, reached\n",
+              "Ringpost against the better of stock and tuned Postfix **in the same round**; the "
+              "median of the rounds' ratios counts, in brackets the lowest and the highest. CPU is "
+              "that of all the server's processes.\n")
+    paper.picture("asked")
+    paper.add(table(["", "asked", "measured", "Postfix", "Ringpost", "reached"],
+                    [[v.goal.title, *verdict_cells(v)] for v in found]))
+    notes, known = [], tried()
+    for verdict in found:
+        if verdict.missed:
+            notes.append("- *%s* is %.0f %% short. What bounds it: %s.%s" % (
+                verdict.goal.title, verdict.missed * 100, verdict.why,
+                " What was tried: " + known[verdict.goal.key] if verdict.goal.key in known else ""))
+    if notes:
+        paper.add("\n".join(notes) + "\n")
+
+
+def verdict_lines(facts):
+    """The same for a terminal."""
+    for verdict in verdicts(facts):
+        cells = verdict_cells(verdict)
+        if verdict.missed is not None:
+            yield "%-62s asked %-15s measured %-24s %s" % (verdict.goal.title, cells[0], cells[1],
+                                                           cells[4] if cells[4] != "yes" else "reached")
+
+
+def bounds(paper):
+    """Who used what, cell by cell, for Ringpost: what the next improvement would have to free."""
     rows = []
     for scene in ("throughput", "sizes"):
-        for cell, mine in group(ours[scene], "sessions", "reuse", "size").items():
-            theirs = [group(paper.results[n][scene], "sessions", "reuse", "size").get(cell, [])
-                      for n in others]
-            best = max((median(t, "delivered") or 0 for t in theirs), default=0)
-            thrift = min((median(t, "cpu") or 1e12 for t in theirs), default=1e12)
-            if not best or thrift == 1e12:
+        for cell, mine in group(paper.results.get("ringpost", {}).get(scene, []), "sessions",
+                                "reuse", "size").items():
+            if scene == "sizes" and cell[2] == "10k" and paper.results["ringpost"]["throughput"]:
                 continue
-            peers = median(mine, "source") + median(mine, "sink")
             rows.append(["%d sessions, %s, %s" % (cell[0], "reused" if cell[1] else "one each",
                                                   cell[2]),
-                         "%.1f ×" % (median(mine, "delivered") / best),
-                         "1/%.1f" % (thrift / median(mine, "cpu")),
-                         "%.2f" % (median(mine, "cpu") / peers)])
+                         *(spread(middle(mine, k), f) for k, f in (
+                             ("server_cpus", 1), ("tools_cpus", 1), ("other_cpus", 1),
+                             ("idle_cpus", 1), ("disk_busy", 100), ("disk_mib_s", 1),
+                             ("write_ms", 1)))])
     if rows:
-        paper.add("## Ringpost beside the better Postfix of each cell\n",
-                  "Medians of the same run. The last column is the server's processor time over that "
-                  "of our own source and sink: 1 would be a server as cheap as its two peers.\n",
-                  table(["load", "delivered/s", "CPU a message", "CPU / (source + sink)"], rows))
+        paper.add("## What the machine did under Ringpost\n",
+                  "Processors used by the server, by source and sink, by others, and idle; the disk "
+                  "from its own counters.\n",
+                  table(["load", "server", "source + sink", "others", "idle", "disk busy %",
+                         "MiB/s written", "ms a write"], rows))
 
 
 def head(paper):
@@ -90,11 +128,11 @@ def head(paper):
     paper.add("# Mail servers under the same load\n",
               "%s on %s, %s processors (%s), %s. One server at a time, in turn, %d round%s; each "
               "figure is the median, in brackets the lowest and the highest. smtp_source and "
-              "smtp_sink share the processors with the server.\n" % (
+              "smtp_sink share the processors with the server. The run took %d minutes.\n" % (
                   facts["machine"]["date"], facts["machine"]["kernel"],
                   facts["machine"]["processors"], facts["machine"].get("processor", "?"),
                   facts["machine"].get("memory", "?"), facts["options"]["rounds"],
-                  "" if facts["options"]["rounds"] == 1 else "s"),
+                  "" if facts["options"]["rounds"] == 1 else "s", round(facts["seconds"] / 60)),
               "`%s`\n" % facts["command"])
     if facts["options"]["quick"]:
         paper.add("> `--quick`: one short round shows that it works. Do not quote its figures.\n")
@@ -172,10 +210,13 @@ def latency(paper):
               "all; time runs from the intended moment. Milliseconds.\n" %
               paper.facts["options"]["rate"])
     paper.picture("latency")
-    for key, title in (("dot", "Final dot to 250"), ("delivered", "Sent to delivered")):
+    for key, title in (("dot", "Final dot to 250"), ("after", "Accepted (the 250 was read) to "
+                       "delivered; 0: delivered before"), ("delivered", "Sent to delivered"),
+                       ("mail", "MAIL to its 250"), ("content", "DATA to the 250 of the content"),
+                       ("banner", "Connected to the banner")):
         rows = []
         for name in paper.names:
-            found = paper.results[name]["latency"]
+            found = [r for r in paper.results[name]["latency"] if key in r]
             if found:
                 rows.append([paper.titles[name], *(
                     spread(middle([{"v": r[key][p] / 1000} for r in found], "v"))
@@ -190,11 +231,16 @@ def tail(paper):
     for name in paper.names:
         for scene in ("throughput", "sizes"):
             for row in paper.results[name][scene]:
+                if scene == "sizes" and row["size"] == "10k" and paper.results[name]["throughput"]:
+                    continue
                 if row["undelivered"] > 0 or row["refused"]:
                     notes.append("%s, %s, %d sessions, %s: %d accepted messages were not delivered "
                                  "in time, %d attempts were refused or broken" % (
                                      paper.titles[name], scene, row["sessions"], row["size"],
                                      row["undelivered"], row["refused"]))
+    notes += ["Round %d of %s was left out for want of time." % (out["round"] + 1,
+                                                                " and ".join(out["scenes"]))
+              for out in facts["rounds_left_out"]]
     for trouble in facts["troubles"]:
         notes.append("%s, %s, round %d failed:\n\n      %s\n" % (
             paper.titles[trouble["server"]], " and ".join(trouble["scenes"]), trouble["round"] + 1,
@@ -209,8 +255,9 @@ def write(facts, pictures, no_plots, folder):
     head(paper)
     if no_plots:
         paper.add("**No plots.** %s\n" % no_plots)
-    against(paper)
+    asked(paper)
     proof(paper)
     sections(paper)
+    bounds(paper)
     tail(paper)
     (folder / "report.md").write_text("\n".join(paper.out))

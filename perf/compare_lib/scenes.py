@@ -2,7 +2,7 @@
 the keys in a cell (sessions, size, ...) say where they belong.
 
     throughput   closed loop, 10 KiB, sessions x connections reused or not
-    sizes        closed loop, 20 sessions, reused, message sizes
+    sizes        closed loop, 20 sessions, reused, message sizes other than 10 KiB
     latency      open loop: the same Poisson arrivals for all
     idle         memory against open connections that say nothing
     backlog      intake while the next hop puts everything off, then how fast the queue empties
@@ -13,6 +13,7 @@ import socket
 import time
 
 from . import trace
+from .counters import Snapshot
 from .keeper import Trouble
 
 
@@ -26,57 +27,92 @@ class World:
     def cpu(self):
         return self.keeper.cpu() if self.keeper else None
 
+    def snapshot(self, source_s=0.0):
+        return Snapshot(self.folder, self.cpu(), self.sink.cpu() + source_s)
+
 
 def closed(world, sessions, reuse, size, seconds):
     """One closed-loop load until all of it is delivered."""
-    sent, cpu, sink_cpu = world.sink.count(), world.cpu(), world.sink.cpu()
-    began = time.monotonic()
+    sent, before, began = world.sink.count(), world.snapshot(), time.time()
     done = world.load.source(world.server, world.folder, "-s", sessions, "-c",
                              100 if reuse else 1, "-l", size, "-m", 0, "--seconds", seconds,
                              seconds=seconds + 60)
-    accepted_at = time.monotonic()
-    arrived = world.sink.wait(sent + done["accepted"], world.options.drain)
+    accepted_at = time.time()
+    whole = world.sink.wait(sent + done["accepted"], world.options.drain) is not None
     came = world.sink.count() - sent
-    if arrived is None and came == 0:
+    if came == 0:
         raise Trouble("nothing was delivered\n" + world.server.log())
-    time.sleep(0.1)
+    # By the sink's own clock when all is there: its file is behind.
+    delivered_at = world.sink.last_at() if whole else time.time()
+    after = world.snapshot(done["cpu_user_s"] + done["cpu_system_s"])
     row = {"sessions": sessions, "reuse": reuse, "size": size, "messages": done["accepted"],
            "accepted": done["messages_per_s"], "refused": done["refused"] + done["broken"],
-           "delivered": came / ((arrived or time.monotonic()) - began), "undelivered":
-           done["accepted"] - came, "drain": max(0.0, (arrived or time.monotonic()) - accepted_at),
+           "delivered": came / (delivered_at - began), "undelivered": done["accepted"] - came,
+           "drain": max(0.0, delivered_at - accepted_at),
            "p50": done["latency"]["dot"]["p50_us"], "p99": done["latency"]["dot"]["p99_us"],
            "source": (done["cpu_user_s"] + done["cpu_system_s"]) / done["accepted"] * 1e6,
-           "sink": (world.sink.cpu() - sink_cpu) / max(1, came) * 1e6}
+           "sink": (after.tools - done["cpu_user_s"] - done["cpu_system_s"] - before.tools) /
+           came * 1e6, **before.until(after)}
     if world.keeper:
-        row["cpu"] = (world.cpu() - cpu) / max(1, came) * 1e6
+        row["cpu"] = (after.server - before.server) / came * 1e6
         row["memory"] = world.keeper.memory()
     return row
 
 
+def warm(world):
+    """Processes and log segments that the first mail makes are there afterwards."""
+    sent = world.sink.count()
+    done = world.load.source(world.server, world.folder, "-s", 20, "-c", 25, "-m", 400)
+    world.sink.wait(sent + done["accepted"], 3)
+
+
 def throughput(world):
-    world.load.source(world.server, world.folder, "-s", 4, "-c", 25, "-m", 100)     # warm
+    warm(world)
     for sessions in world.options.sessions:
         for reuse in world.options.reuse:
             yield closed(world, sessions, reuse, "10k", world.options.seconds)
 
 
 def sizes(world):
+    if "throughput" not in world.options.scenes:
+        warm(world)
     for size in world.options.sizes:
         yield closed(world, 20, True, size, world.options.seconds)
 
 
+def percentiles(values):
+    """Of microseconds, as smtp_source gives them."""
+    values = sorted(values)
+
+    def at(share):
+        return values[min(len(values) - 1, int(share * len(values)))]
+    return {"p50": at(0.5), "p90": at(0.9), "p99": at(0.99), "p999": at(0.999), "max": values[-1]}
+
+
 def latency(world):
-    """Its own sink each time: the histogram of accepted-to-delivered is the sink's."""
-    rate = world.options.rate
+    """Its own sink each time: the histogram of sent-to-delivered is the sink's."""
+    rate, seconds = world.options.rate, world.options.open_seconds
+    acked = world.folder / "acked"
     done = world.load.source(world.server, world.folder, "-s", 500, "-c", 100, "-l", "10k", "-m", 0,
-                             "-R", rate, "--seconds", world.options.seconds,
-                             seconds=world.options.seconds + 60)
+                             "-R", rate, "--seconds", seconds, "--stamps", "-a", acked,
+                             seconds=seconds + 60)
     world.sink.wait(done["accepted"], world.options.drain)
+    time.sleep(0.2)
+    taken, came = world.load.stamps(acked), world.sink.stamps()
     world.sink_json = world.sink.end()
-    row = {"rate": rate, "messages": done["accepted"], "reached": done["messages_per_s"]}
-    for name, figures in (("accept", done["latency"]["message"]), ("dot", done["latency"]["dot"]),
+    row = {"rate": rate, "messages": done["accepted"], "reached": done["messages_per_s"],
+           "undelivered": len(taken.keys() - came.keys())}
+    for name, figures in (("connect", done["latency"]["connect"]),
+                          ("banner", done["latency"]["banner"]),
+                          ("mail", done["latency"]["mail"]),
+                          ("content", done["latency"]["content"]),
+                          ("accept", done["latency"]["message"]), ("dot", done["latency"]["dot"]),
                           ("delivered", world.sink_json["latency"]["sent_to_delivered"])):
         row[name] = {p: figures[p + "_us"] for p in ("p50", "p90", "p99", "p999", "max")}
+    # A server may deliver before the client has read its 250: that is no time at all.
+    both = [max(0, came[i] - taken[i]) for i in taken if i in came]
+    if both:
+        row["after"] = percentiles(both)
     yield row
 
 
@@ -97,9 +133,21 @@ def greeting(address):
     return None
 
 
+def settled(keeper, limit_s):
+    """Its memory when it has stopped falling: what a session used may be given back after a while."""
+    used, limit = keeper.memory(), time.monotonic() + limit_s
+    while time.monotonic() < limit:
+        time.sleep(0.5)
+        now = keeper.memory()
+        if now > 0.995 * used:
+            return now
+        used = now
+    return used
+
+
 def idle(world):
     peers, silent = [], 0
-    limit = time.monotonic() + 40
+    limit = time.monotonic() + 60
     try:
         base = world.keeper.memory()
         for wanted in world.options.connections:
@@ -109,10 +157,12 @@ def idle(world):
                     silent += 1         # every process it may have is taken
                 else:
                     peers.append(peer)
-            time.sleep(0.3)
-            used = world.keeper.memory()
+            time.sleep(2 if wanted > 1000 else 0.3)
+            used = settled(world.keeper, 4)
             yield {"connections": wanted, "answered": len(peers), "memory": used,
                    "each": (used - base) / max(1, len(peers))}
+            if silent == 2:             # more connections will not be answered either
+                break
     finally:
         for peer in peers:
             peer.close()
@@ -141,7 +191,7 @@ def backlog(world):
     child = world.keeper.run(command)
     arrived = None
     try:
-        while time.monotonic() - began < world.options.drain and arrived is None:
+        while time.monotonic() - began < world.options.drain_backlog and arrived is None:
             arrived = world.sink.wait(wanted, 5)
             if arrived is None and child.poll() is not None:
                 child = world.keeper.run(command)
