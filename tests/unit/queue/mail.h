@@ -54,16 +54,21 @@ static inline void post(struct posting *p)
     there(world.workers[p->number % WORKERS], post_main, p);
 }
 
-/* One message to one recipient; its id. */
-static inline const char *post_to(const char *rcpt)
+/* The id stays for 16 of them. */
+static inline const char *post_id(struct posting p)
 {
     static char ids[16][QUEUE_ID_MAX];
     static int at;
-    struct posting p = {.rcpts = &rcpt, .rcpt_count = 1};
     post(&p);
     char *id = ids[at++ % 16];
     memcpy(id, p.id, QUEUE_ID_MAX);
     return id;
+}
+
+/* One message to one recipient; its id. */
+static inline const char *post_to(const char *rcpt)
+{
+    return post_id((struct posting){.rcpts = &rcpt, .rcpt_count = 1});
 }
 
 /* --- looking */

@@ -1,27 +1,38 @@
 /* What postsuper, postqueue and mailq do to a queue that is at work. */
 #include "tests/unit/queue/world.h"
 
+/* b, sender: or NULL. */
+static const char *post_from(const char *sender, const char *a, const char *b)
+{
+    const char *rcpts[] = {a, b};
+    return post_id((struct posting){.sender = sender, .rcpts = rcpts, .rcpt_count = b ? 2 : 1});
+}
+
+static const char *post_held(void)
+{
+    const char *rcpt = "ok@example.org";
+    return post_id((struct posting){.rcpts = &rcpt, .rcpt_count = 1, .flags = ENV_HOLD});
+}
+
 static void hold_at_intake_until_released(void **state)
 {
     (void)state;
-    const char *rcpt = "ok@example.org";
-    struct posting p = {.rcpts = &rcpt, .rcpt_count = 1, .flags = ENV_HOLD};
     queue_up();
-    post(&p);
-    assert_true(is_in(p.id, QUEUE_HOLD));
+    const char *held = post_held();
+    assert_true(is_in(held, QUEUE_HOLD));
     assert_int_equal(queue_counts(world.q).hold, 1);
-    const char *other = post_to(rcpt);
+    const char *other = post_to("ok@example.org");
     WAIT_FOR(gone(other));
     assert_true(flush("", ""));
-    (void)flush(p.id, "");
+    (void)flush(held, "");
     WAIT_FOR(idle());
-    assert_true(is_in(p.id, QUEUE_HOLD));
+    assert_true(is_in(held, QUEUE_HOLD));
     assert_true(queue_down(5000));
     queue_up();
-    assert_true(is_in(p.id, QUEUE_HOLD));
+    assert_true(is_in(held, QUEUE_HOLD));
     assert_int_equal(queue_counts(world.q).hold, 1);
-    assert_int_equal(act(QUEUE_ACT_RELEASE, p.id, QUEUE_HOLD), 1);
-    WAIT_FOR(gone(p.id));
+    assert_int_equal(act(QUEUE_ACT_RELEASE, held, QUEUE_HOLD), 1);
+    WAIT_FOR(gone(held));
     assert_int_equal(queue_counts(world.q).hold, 0);
     assert_int_equal(seen(&world.sent), 2);
     assert_true(queue_down(5000));
@@ -53,24 +64,22 @@ static bool delivering(const char *nexthop)
 static void hold_of_mail_in_delivery(void **state)
 {
     (void)state;
-    static const char *const rcpts[] = {"gate@a.org", "defer@b.org"};
-    struct posting p = {.rcpts = rcpts, .rcpt_count = 2};
     queue_up();
-    post(&p);
+    const char *id = post_from(NULL, "gate@a.org", "defer@b.org");
     WAIT_FOR(delivering("a.org"));
     WAIT_FOR(seen(&world.deferred) == 1);
-    assert_int_equal(act(QUEUE_ACT_HOLD, p.id, QUEUE_ACTIVE), 1);
-    assert_true(is_in(p.id, QUEUE_HOLD));
+    assert_int_equal(act(QUEUE_ACT_HOLD, id, QUEUE_ACTIVE), 1);
+    assert_true(is_in(id, QUEUE_HOLD));
     world.gate_open = true;
     WAIT_FOR(idle());
     assert_int_equal(seen(&world.sent), 1);
-    assert_int_equal(lookup(p.id).rcpts, 1);
-    assert_true(is_in(p.id, QUEUE_HOLD));
+    assert_int_equal(lookup(id).rcpts, 1);
+    assert_true(is_in(id, QUEUE_HOLD));
     assert_true(queue_down(5000));
     queue_up();
-    assert_true(is_in(p.id, QUEUE_HOLD));
+    assert_true(is_in(id, QUEUE_HOLD));
     assert_int_equal(seen(&world.deferred), 1);
-    assert_int_equal(act(QUEUE_ACT_RELEASE, p.id, QUEUE_ANY), 1);
+    assert_int_equal(act(QUEUE_ACT_RELEASE, id, QUEUE_ANY), 1);
     WAIT_FOR(seen(&world.deferred) >= 2);
     assert_true(queue_down(5000));
 }
@@ -79,15 +88,13 @@ static void released_before_its_attempt_has_ended(void **state)
 {
     (void)state;
     world.so.minimal_backoff_s = world.so.maximal_backoff_s = 10000;
-    static const char *const rcpts[] = {"gate@a.org", "once@b.org"};
-    struct posting p = {.rcpts = rcpts, .rcpt_count = 2};
     queue_up();
-    post(&p);
+    const char *id = post_from(NULL, "gate@a.org", "once@b.org");
     WAIT_FOR(delivering("a.org") && seen(&world.deferred) == 1);
-    assert_int_equal(act(QUEUE_ACT_HOLD, p.id, QUEUE_ANY), 1);
-    assert_int_equal(act(QUEUE_ACT_RELEASE, p.id, QUEUE_ANY), 1);
+    assert_int_equal(act(QUEUE_ACT_HOLD, id, QUEUE_ANY), 1);
+    assert_int_equal(act(QUEUE_ACT_RELEASE, id, QUEUE_ANY), 1);
     world.gate_open = true;
-    WAIT_FOR(gone(p.id)); /* at once, and not after its backoff */
+    WAIT_FOR(gone(id)); /* at once, and not after its backoff */
     assert_int_equal(seen(&world.sent), 2);
     assert_true(queue_down(5000));
 }
@@ -117,11 +124,9 @@ static void removal_of_mail_in_delivery(void **state)
 static void removal_of_all_in_one_queue(void **state)
 {
     (void)state;
-    const char *rcpt = "ok@example.org";
-    struct posting held = {.rcpts = &rcpt, .rcpt_count = 1, .flags = ENV_HOLD};
     world.so.minimal_backoff_s = world.so.maximal_backoff_s = 10000;
     queue_up();
-    post(&held);
+    const char *held = post_held();
     for (int i = 0; i < 5; i++)
         (void)post_to("defer@example.org");
     const char *active = post_to("gate@example.net");
@@ -130,7 +135,7 @@ static void removal_of_all_in_one_queue(void **state)
     assert_int_equal(list_count(), 7);
     assert_int_equal(act(QUEUE_ACT_REMOVE, "", QUEUE_DEFERRED), 5);
     assert_int_equal(list_count(), 2);
-    assert_true(is_in(held.id, QUEUE_HOLD));
+    assert_true(is_in(held, QUEUE_HOLD));
     assert_true(is_in(active, QUEUE_ACTIVE));
     assert_int_equal(act(QUEUE_ACT_REMOVE, "", QUEUE_ANY), 2);
     assert_int_equal(list_count(), 0);
@@ -146,8 +151,6 @@ static void removal_of_all_in_one_queue(void **state)
 static void requeue_resolves_anew(void **state)
 {
     (void)state;
-    const char *rcpt = "ok@example.org";
-    struct posting held = {.rcpts = &rcpt, .rcpt_count = 1, .flags = ENV_HOLD};
     world.so.minimal_backoff_s = world.so.maximal_backoff_s = 10000;
     world.transports[0].concurrency_limit = 1;
     queue_up();
@@ -157,9 +160,9 @@ static void requeue_resolves_anew(void **state)
     assert_int_equal(act(QUEUE_ACT_REQUEUE, deferred, QUEUE_ANY), 1);
     WAIT_FOR(gone(deferred));
     assert_int_equal(seen(&world.resolved), before + 1);
-    post(&held);
-    assert_int_equal(act(QUEUE_ACT_REQUEUE, held.id, QUEUE_ANY), 1);
-    WAIT_FOR(gone(held.id));
+    const char *held = post_held();
+    assert_int_equal(act(QUEUE_ACT_REQUEUE, held, QUEUE_ANY), 1);
+    WAIT_FOR(gone(held));
     /* What waits behind a busy destination comes back through the resolver, too. */
     (void)post_to("gate-1@b.org");
     WAIT_FOR(delivering("b.org"));
@@ -196,15 +199,13 @@ static void forced_expiry_of_deferred_mail_tells_why_it_waited(void **state)
 static void forced_expiry_of_held_mail_waits_for_its_release(void **state)
 {
     (void)state;
-    const char *rcpt = "ok@example.org";
-    struct posting held = {.rcpts = &rcpt, .rcpt_count = 1, .flags = ENV_HOLD};
     queue_up();
-    post(&held);
-    assert_int_equal(act(QUEUE_ACT_EXPIRE, held.id, QUEUE_ANY), 1);
+    const char *held = post_held();
+    assert_int_equal(act(QUEUE_ACT_EXPIRE, held, QUEUE_ANY), 1);
     WAIT_FOR(idle());
-    assert_true(is_in(held.id, QUEUE_HOLD));
-    assert_int_equal(act(QUEUE_ACT_RELEASE, held.id, QUEUE_ANY), 1);
-    WAIT_FOR(gone(held.id));
+    assert_true(is_in(held, QUEUE_HOLD));
+    assert_int_equal(act(QUEUE_ACT_RELEASE, held, QUEUE_ANY), 1);
+    WAIT_FOR(gone(held));
     assert_int_equal(seen(&world.sent), 0);
     assert_int_equal(notices_seen(), 1);
     assert_string_equal(world.notices[0].status, "4.7.0");
@@ -215,14 +216,12 @@ static void forced_expiry_of_held_mail_waits_for_its_release(void **state)
 static void forced_expiry_of_mail_in_delivery(void **state)
 {
     (void)state;
-    static const char *const rcpts[] = {"gate@a.org", "defer@b.org"};
-    struct posting p = {.rcpts = rcpts, .rcpt_count = 2};
     queue_up();
-    post(&p);
+    const char *id = post_from(NULL, "gate@a.org", "defer@b.org");
     WAIT_FOR(delivering("a.org") && seen(&world.deferred) == 1);
-    assert_int_equal(act(QUEUE_ACT_EXPIRE, p.id, QUEUE_ANY), 1);
+    assert_int_equal(act(QUEUE_ACT_EXPIRE, id, QUEUE_ANY), 1);
     world.gate_open = true;
-    WAIT_FOR(gone(p.id));
+    WAIT_FOR(gone(id));
     assert_int_equal(notices_seen(), 1);
     assert_int_equal(world.notices[0].rcpts, 1);
     assert_string_equal(world.notices[0].address, "defer@b.org");
@@ -291,18 +290,6 @@ static void lists_in_order_and_in_slices(void **state)
 
 /* --- what fits, and nothing else */
 
-static const char *post_from(const char *sender, const char *a, const char *b)
-{
-    static char ids[16][QUEUE_ID_MAX];
-    static int at;
-    const char *rcpts[] = {a, b};
-    struct posting p = {.sender = sender, .rcpts = rcpts, .rcpt_count = b ? 2 : 1};
-    post(&p);
-    char *id = ids[at++ % 16];
-    memcpy(id, p.id, QUEUE_ID_MAX);
-    return id;
-}
-
 static uint64_t select_and(enum queue_act what, struct queue_select select)
 {
     struct acting a = {.act = what, .what = select};
@@ -310,40 +297,39 @@ static uint64_t select_and(enum queue_act what, struct queue_select select)
     return a.count;
 }
 
+static const struct {
+    const char *what;
+    struct queue_select select;
+    uint64_t count;
+} fits[] = {
+    {"everything", {.queue = QUEUE_ANY}, 6},
+    {"a sender", {.sender = STR("ann@one.example")}, 2},
+    {"a sender in capitals", {.sender = STR("ANN@ONE.EXAMPLE")}, 2},
+    {"a part of an address is none", {.sender = STR("nn@one.example")}, 0},
+    {"a sender's domain", {.sender = STR("@one.example")}, 3},
+    {"a domain below it is another", {.sender = STR("@example")}, 0},
+    {"the null sender", {.sender = STR("<>")}, 1},
+    {"a recipient's domain", {.domain = STR("a.org")}, 3},
+    {"the second recipient's", {.domain = STR("b.org")}, 3},
+    {"that of one who has his mail", {.domain = STR("done.org")}, 0},
+    {"a next hop", {.destination = STR("c.org")}, 1},
+    {"a next hop of this transport", {.destination = STR("smtp:c.org")}, 1},
+    {"a next hop of another transport", {.destination = STR("lmtp:c.org")}, 0},
+    {"sender and domain", {.sender = STR("ann@one.example"), .domain = STR("b.org")}, 1},
+    {"sender and queue", {.sender = STR("@one.example"), .queue = QUEUE_DEFERRED}, 2},
+    {"what is on hold", {.queue = QUEUE_HOLD}, 1},
+    {"what is on hold, to a domain", {.queue = QUEUE_HOLD, .domain = STR("a.org")}, 1},
+    {"what is on hold, from elsewhere", {.queue = QUEUE_HOLD, .sender = STR("<>")}, 0},
+    {"what is active", {.queue = QUEUE_ACTIVE}, 1},
+    {"what is active, to a domain", {.queue = QUEUE_ACTIVE, .domain = STR("gate.org")}, 1},
+    {"what is deferred, to a domain that is active",
+     {.queue = QUEUE_DEFERRED, .domain = STR("gate.org")},
+     0},
+};
+
 static void what_fits_is_found(void **state)
 {
     (void)state;
-    static const struct {
-        const char *what;
-        struct queue_select select;
-        uint64_t count;
-    } rows[] = {
-        {"everything", {.queue = QUEUE_ANY}, 6},
-        {"a sender", {.sender = STR("ann@one.example")}, 2},
-        {"a sender in capitals", {.sender = STR("ANN@ONE.EXAMPLE")}, 2},
-        {"a part of an address is none", {.sender = STR("nn@one.example")}, 0},
-        {"a sender's domain", {.sender = STR("@one.example")}, 3},
-        {"a domain below it is another", {.sender = STR("@example")}, 0},
-        {"the null sender", {.sender = STR("<>")}, 1},
-        {"a recipient's domain", {.domain = STR("a.org")}, 3},
-        {"the second recipient's", {.domain = STR("b.org")}, 3},
-        {"that of one who has his mail", {.domain = STR("done.org")}, 0},
-        {"a next hop", {.destination = STR("c.org")}, 1},
-        {"a next hop of this transport", {.destination = STR("smtp:c.org")}, 1},
-        {"a next hop of another transport", {.destination = STR("lmtp:c.org")}, 0},
-        {"sender and domain",
-         {.sender = STR("ann@one.example"), .domain = STR("b.org")},
-         1},
-        {"sender and queue", {.sender = STR("@one.example"), .queue = QUEUE_DEFERRED}, 2},
-        {"what is on hold", {.queue = QUEUE_HOLD}, 1},
-        {"what is on hold, to a domain", {.queue = QUEUE_HOLD, .domain = STR("a.org")}, 1},
-        {"what is on hold, from elsewhere", {.queue = QUEUE_HOLD, .sender = STR("<>")}, 0},
-        {"what is active", {.queue = QUEUE_ACTIVE}, 1},
-        {"what is active, to a domain", {.queue = QUEUE_ACTIVE, .domain = STR("gate.org")}, 1},
-        {"what is deferred, to a domain that is active",
-         {.queue = QUEUE_DEFERRED, .domain = STR("gate.org")},
-         0},
-    };
     world.so.minimal_backoff_s = world.so.maximal_backoff_s = 10000;
     queue_up();
     (void)post_from("ann@one.example", "defer@a.org", NULL);
@@ -354,24 +340,22 @@ static void what_fits_is_found(void **state)
     (void)post_from("bob@two.example", "gate@gate.org", NULL);
     WAIT_FOR(queue_counts(world.q).deferred == 5 && delivering("gate.org"));
     assert_int_equal(act(QUEUE_ACT_HOLD, held, QUEUE_ANY), 1);
-    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
-        uint64_t n = select_and(QUEUE_ACT_FIND, rows[i].select);
-        if (n != rows[i].count)
-            print_error("%s: %llu\n", rows[i].what, (unsigned long long)n);
-        assert_int_equal(n, rows[i].count);
+    for (size_t i = 0; i < sizeof fits / sizeof *fits; i++) {
+        uint64_t n = select_and(QUEUE_ACT_FIND, fits[i].select);
+        if (n != fits[i].count)
+            print_error("%s: %llu\n", fits[i].what, (unsigned long long)n);
+        assert_int_equal(n, fits[i].count);
     }
     /* An id has to fit too. */
-    assert_int_equal(
-        select_and(QUEUE_ACT_FIND, (struct queue_select){.id = str_of(held), .domain = STR("b.org")}),
-        1);
-    assert_int_equal(
-        select_and(QUEUE_ACT_FIND, (struct queue_select){.id = str_of(held), .domain = STR("c.org")}),
-        0);
-    assert_int_equal(select_and(QUEUE_ACT_FIND, (struct queue_select){.id = str_of(held),
-                                                                      .destination = STR("b.org")}),
-                     1);
+    struct queue_select one = {.id = str_of(held), .domain = STR("b.org")};
+    assert_int_equal(select_and(QUEUE_ACT_FIND, one), 1);
+    one.domain = STR("c.org");
+    assert_int_equal(select_and(QUEUE_ACT_FIND, one), 0);
+    one = (struct queue_select){.id = str_of(held), .destination = STR("b.org")};
+    assert_int_equal(select_and(QUEUE_ACT_FIND, one), 1);
     /* Acts touch what fits and leave the others. */
-    assert_int_equal(select_and(QUEUE_ACT_REMOVE, (struct queue_select){.domain = STR("b.org")}), 3);
+    assert_int_equal(select_and(QUEUE_ACT_REMOVE, (struct queue_select){.domain = STR("b.org")}),
+                     3);
     assert_int_equal(list_count(), 3);
     assert_int_equal(select_and(QUEUE_ACT_FIND, (struct queue_select){.domain = STR("a.org")}), 1);
     world.gate_open = true;
@@ -405,15 +389,13 @@ static void several_ids_at_once(void **state)
 static void what_was_expired_twice_is_counted_once(void **state)
 {
     (void)state;
-    const char *rcpt = "ok@example.org";
-    struct posting held = {.rcpts = &rcpt, .rcpt_count = 1, .flags = ENV_HOLD};
     queue_up();
-    post(&held);
-    assert_int_equal(act(QUEUE_ACT_EXPIRE, held.id, QUEUE_ANY), 1);
-    assert_int_equal(act(QUEUE_ACT_EXPIRE, held.id, QUEUE_ANY), 0);
+    const char *held = post_held();
+    assert_int_equal(act(QUEUE_ACT_EXPIRE, held, QUEUE_ANY), 1);
+    assert_int_equal(act(QUEUE_ACT_EXPIRE, held, QUEUE_ANY), 0);
     assert_int_equal(act(QUEUE_ACT_EXPIRE, "", QUEUE_ANY), 0);
     assert_int_equal(act(QUEUE_ACT_RELEASE, "", QUEUE_ANY), 1);
-    WAIT_FOR(gone(held.id));
+    WAIT_FOR(gone(held));
     assert_true(queue_down(5000));
 }
 

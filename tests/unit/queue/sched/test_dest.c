@@ -143,7 +143,8 @@ static void a_dead_site_gets_one_probe(void **state)
     struct site a = site_seen("smtp", "a.org");
     /* A run between may have had its own. */
     assert_in_range(a.requests, before + 3, before + 3 + 6);
-    assert_true(logged("qmgr_queue_throttle: queue a.org: limit 5 window 0 success 0 failure 0") > 0);
+    assert_true(logged("qmgr_queue_throttle: queue a.org: limit 5 window 0 success 0 failure 0") >
+                0);
     world.sites_down = false;
     assert_true(flush("", ""));
     WAIT_FOR(list_count() == 0);
@@ -204,16 +205,25 @@ static void a_transport_with_pauses(void **state)
     assert_true(queue_down(5000));
 }
 
-static int limited_busy(void)
+/* Of a transport, all its sites together: what is out, and what has been. */
+struct sum {
+    int busy, requests;
+};
+
+static struct sum sum_of(const char *prefix)
 {
-    int n = 0;
+    struct sum n = {0};
     size_t at = 0;
     struct str key;
     void *value;
     pthread_mutex_lock(&world.lock);
-    while (hmap_next(&world.sites, &at, &key, &value))
-        if (str_starts(key, STR("lim/")))
-            n += ((struct site *)value)->busy;
+    while (hmap_next(&world.sites, &at, &key, &value)) {
+        const struct site *s = value;
+        if (!str_starts(key, str_of(prefix)))
+            continue;
+        n.busy += s->busy;
+        n.requests += s->requests;
+    }
     pthread_mutex_unlock(&world.lock);
     return n;
 }
@@ -226,10 +236,10 @@ static void processes_are_shared_in_turn(void **state)
     world.slow_ms = 3;
     queue_up();
     post_many(4, "gate", "lim.first");
-    WAIT_FOR(limited_busy() == 3);
+    WAIT_FOR(sum_of("lim/").busy == 3);
     post_many(60, "slow", "lim.big");
     post_many(1, "ok", "lim.small");
-    assert_int_equal(limited_busy(), 3);
+    assert_int_equal(sum_of("lim/").busy, 3);
     world.gate_open = true;
     WAIT_FOR(site_seen("lim", "lim.small").requests == 1);
     /* The small one did not wait until the big one was through. */
@@ -254,17 +264,34 @@ static void idle_connections_do_not_block(void **state)
     assert_true(queue_down(5000));
 }
 
+/* --- lists: of one message with many recipients */
+
+enum { LIST_MAX = 20000 };
+static const char *list[LIST_MAX];
+
+PRINTF(2, 3)
+static void list_put(int i, const char *fmt, ...)
+{
+    static char text[LIST_MAX][32];
+    va_list args;
+    va_start(args, fmt);
+    vsnprintf(text[i], sizeof text[i], fmt, args);
+    va_end(args);
+    list[i] = text[i];
+}
+
+static struct posting list_of(int n, const char *kind, const char *domain)
+{
+    for (int i = 0; i < n; i++)
+        list_put(i, "%s-%d@%s", kind, i, domain);
+    return (struct posting){.rcpts = list, .rcpt_count = (size_t)n};
+}
+
 static void small_messages_pass_a_large_one(void **state)
 {
     (void)state;
     enum { N = 500 };
-    static char text[N][24];
-    static const char *rcpts[N];
-    for (int i = 0; i < N; i++) {
-        snprintf(text[i], sizeof text[i], "slow-%d@a.org", i);
-        rcpts[i] = text[i];
-    }
-    struct posting large = {.rcpts = rcpts, .rcpt_count = N};
+    struct posting large = list_of(N, "slow", "a.org");
     world.transports[0].recipient_limit = 2;
     world.transports[0].concurrency_limit = 2;
     world.transports[0].initial_concurrency = 2;
@@ -280,47 +307,28 @@ static void small_messages_pass_a_large_one(void **state)
     assert_true(queue_down(5000));
 }
 
-/* Requests that went out of a transport, all its sites together. */
-static int requests_of(const char *prefix)
-{
-    int n = 0;
-    size_t at = 0;
-    struct str key;
-    void *value;
-    pthread_mutex_lock(&world.lock);
-    while (hmap_next(&world.sites, &at, &key, &value))
-        if (str_starts(key, str_of(prefix)))
-            n += ((struct site *)value)->requests;
-    pthread_mutex_unlock(&world.lock);
-    return n;
-}
-
 /* One message for 2,000 destinations, and two processes for all of them. */
 static void a_list_of_many_sites_is_passed_too(void **state)
 {
     (void)state;
     enum { N = 2000 };
-    static char text[N][32];
-    static const char *rcpts[N];
-    for (int i = 0; i < N; i++) {
-        snprintf(text[i], sizeof text[i], "%s@lim.d%d", i < 2 ? "gate" : "ok", i);
-        rcpts[i] = text[i];
-    }
-    struct posting large = {.rcpts = rcpts, .rcpt_count = N};
+    for (int i = 0; i < N; i++)
+        list_put(i, "%s@lim.d%d", i < 2 ? "gate" : "ok", i);
+    struct posting large = {.rcpts = list, .rcpt_count = N};
     struct sched_transport *t = transport_add("lim");
     t->process_limit = 2;
     queue_up();
     post(&large);
-    WAIT_FOR(limited_busy() == 2);
+    WAIT_FOR(sum_of("lim/").busy == 2);
     const char *small = post_to("ok@lim.other");
     const char *shared = post_to("ok@lim.d1999"); /* behind one of the list's own */
     WAIT_FOR(is_in(shared, QUEUE_ACTIVE) && is_in(small, QUEUE_ACTIVE));
     WAIT_FOR(peek_in("lim", "lim.d1999").todo == 2 && peek_in("lim", "lim.other").todo == 1);
     world.gate_open = true;
     WAIT_FOR(gone(small) && gone(shared));
-    assert_in_range(requests_of("lim/"), 2, N / 2);
+    assert_in_range(sum_of("lim/").requests, 2, N / 2);
     WAIT_FOR(gone(large.id));
-    assert_int_equal(requests_of("lim/"), N + 2);
+    assert_int_equal(sum_of("lim/").requests, N + 2);
     assert_true(queue_down(20000));
 }
 
@@ -329,13 +337,7 @@ static void a_list_is_not_starved_by_small_mail(void **state)
 {
     (void)state;
     enum { N = 60, SMALL = 200 };
-    static char text[N][24];
-    static const char *rcpts[N];
-    for (int i = 0; i < N; i++) {
-        snprintf(text[i], sizeof text[i], "gate-%d@a.org", i);
-        rcpts[i] = text[i];
-    }
-    struct posting large = {.rcpts = rcpts, .rcpt_count = N};
+    struct posting large = list_of(N, "gate", "a.org");
     world.transports[0].concurrency_limit = world.transports[0].initial_concurrency = 1;
     world.transports[0].recipient_limit = 2;
     world.slow_ms = 3;
@@ -357,17 +359,13 @@ static void a_long_list_is_filed_in_pieces(void **state)
 {
     (void)state;
     enum { N = 5000 };
-    static char text[N][32];
-    static const char *rcpts[N];
-    for (int i = 0; i < N; i++) {
-        snprintf(text[i], sizeof text[i], "ok-%04d@d%d.org", i * 7919 % N, i % 7);
-        rcpts[i] = text[i];
-    }
-    struct posting large = {.rcpts = rcpts, .rcpt_count = N};
+    for (int i = 0; i < N; i++)
+        list_put(i, "ok-%04d@d%d.org", i * 7919 % N, i % 7);
+    struct posting large = {.rcpts = list, .rcpt_count = N};
     queue_up();
     post(&large);
     WAIT_FOR(seen(&world.sent) == N && gone(large.id));
-    assert_int_equal(requests_of("smtp/"), 7 * ((N / 7 + 50) / 50));
+    assert_int_equal(sum_of("smtp/").requests, 7 * ((N / 7 + 50) / 50));
     assert_true(queue_down(20000));
 }
 
@@ -376,13 +374,9 @@ static void a_long_list_is_removed(void **state)
 {
     (void)state;
     enum { N = 20000 };
-    static char text[N][32];
-    static const char *rcpts[N];
-    for (int i = 0; i < N; i++) {
-        snprintf(text[i], sizeof text[i], "gate-%d@d%d.org", i, i);
-        rcpts[i] = text[i];
-    }
-    struct posting large = {.rcpts = rcpts, .rcpt_count = N};
+    for (int i = 0; i < N; i++)
+        list_put(i, "gate-%d@d%d.org", i, i);
+    struct posting large = {.rcpts = list, .rcpt_count = N};
     queue_up();
     post(&large);
     act(QUEUE_ACT_REMOVE, large.id, QUEUE_ANY);
@@ -396,13 +390,7 @@ static void recipients_are_counted(void **state)
 {
     (void)state;
     enum { N = 40 };
-    static char text[N][24];
-    static const char *rcpts[N];
-    for (int i = 0; i < N; i++) {
-        snprintf(text[i], sizeof text[i], "gate-%d@a.org", i);
-        rcpts[i] = text[i];
-    }
-    struct posting first = {.rcpts = rcpts, .rcpt_count = N}, second = first;
+    struct posting first = list_of(N, "gate", "a.org"), second = first;
     world.so.message_active_limit = 3;
     world.so.message_recipient_limit = 20;
     world.so.recipient_minimum = 2;
