@@ -14,6 +14,7 @@
 #include "io/proc/proc.h"
 #include "io/ring/ring.h"
 #include "queue/store/verify.h"
+#include "queue/store/verify_pipe.h"
 
 #define SHOW_EVERY_NS (NS_PER_S / 4)
 #define LOCK_WAIT_S   10
@@ -47,16 +48,8 @@ struct check {
 
 static void send_report(int fd, const struct report *r)
 {
-    const char *at = (const char *)r;
-    for (size_t left = sizeof(*r); left > 0;) {
-        ssize_t n = write(fd, at, left);
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n <= 0)
-            _exit(1);
-        at += n;
-        left -= (size_t)n;
-    }
+    if (!verify_put(fd, r, sizeof(*r)))
+        _exit(1);
 }
 
 static void found(void *ctx, const struct finding *f)
@@ -172,21 +165,6 @@ static void tell_found(struct check *c, const struct finding *f)
         buf_add(&c->ids, f->id, QUEUE_ID_MAX);
 }
 
-static bool get_report(int fd, struct report *r)
-{
-    char *at = (char *)r;
-    for (size_t left = sizeof(*r); left > 0;) {
-        ssize_t n = read(fd, at, left);
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n <= 0)
-            return false;
-        at += n;
-        left -= (size_t)n;
-    }
-    return true;
-}
-
 static struct err *look_apart(struct check *c, struct report *end_out)
 {
     int fds[2], status;
@@ -201,7 +179,7 @@ static struct err *look_apart(struct check *c, struct report *end_out)
     close(fds[1]);
     struct report r;
     bool ended = false;
-    while (pid > 0 && get_report(fds[0], &r)) {
+    while (pid > 0 && verify_get(fds[0], &r, sizeof(r))) {
         if (r.what == REPORT_FOUND)
             tell_found(c, &r.found);
         else if (r.what == REPORT_PROGRESS)

@@ -12,6 +12,7 @@
 #include <unistd.h>
 #include "io/base/mem.h"
 #include "io/ring/ring.h"
+#include "queue/store/verify_pipe.h"
 
 enum { ROWS_AT_ONCE = 256, LOOKS = 3, LOOK_AGAIN_US = 20000, ROUND_US = 2000000 };
 
@@ -30,31 +31,8 @@ struct child {
 
 static void send_frame(int fd, const struct frame *f)
 {
-    const char *at = (const char *)f;
-    for (size_t left = sizeof *f; left > 0;) {
-        ssize_t n = write(fd, at, left);
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n <= 0)
-            _exit(3);
-        at += n;
-        left -= (size_t)n;
-    }
-}
-
-static bool get_frame(int fd, struct frame *f)
-{
-    char *at = (char *)f;
-    for (size_t left = sizeof *f; left > 0;) {
-        ssize_t n = read(fd, at, left);
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n <= 0)
-            return false;
-        at += n;
-        left -= (size_t)n;
-    }
-    return true;
+    if (!verify_put(fd, f, sizeof *f))
+        _exit(3);
 }
 
 static void send_found(void *ctx, const struct finding *f)
@@ -500,7 +478,7 @@ struct err *verify_rest(struct checking *c)
     struct err *e = in_child(c, rest_in_child, &k);
     if (e != NULL)
         return e;
-    while (get_frame(k.fd, &f)) {
+    while (verify_get(k.fd, &f, sizeof f)) {
         if (f.what == FRAME_FOUND) {
             verify_pass_on(c, &f.found);
             compare_bad(c, &f.found);
@@ -538,7 +516,7 @@ uint64_t verify_secret(struct checking *c)
     int status = 0;
     if (in_child(c, secret_in_child, &k) != NULL)
         return 0;
-    uint64_t secret = get_frame(k.fd, &f) ? f.numbers[0] : 0;
+    uint64_t secret = verify_get(k.fd, &f, sizeof f) ? f.numbers[0] : 0;
     (void)child_ended(&k, &status);
     return secret;
 }
