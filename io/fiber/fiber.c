@@ -116,16 +116,6 @@ static bool fiber_cancel_seen(const struct fiber *f)
     return f->canceled && f->shields == 0;
 }
 
-static struct err *err_canceled(void)
-{
-    return err_new(ERR_CANCELED, ECANCELED, "canceled");
-}
-
-static struct err *err_timed_out(void)
-{
-    return err_new(ERR_TIMEOUT, ETIMEDOUT, "timed out");
-}
-
 static void park_deadline(struct timer *t)
 {
     struct fiber *f = CONTAINER(t, struct fiber, timer);
@@ -133,19 +123,19 @@ static void park_deadline(struct timer *t)
         fiber_make_ready(f);
 }
 
-struct err *fiber_park(int64_t deadline_ns)
+enum fiber_end fiber_park_quietly(int64_t deadline_ns)
 {
     struct fiber *f = fiber_running();
     CHECK(f != NULL && f->no_yields == 0);
     if (fiber_cancel_seen(f))
-        return err_canceled();
+        return FIBER_CANCELED;
     if (f->woken) {
         f->woken = false;
-        return NULL;
+        return FIBER_WOKEN;
     }
     if (deadline_ns != DEADLINE_NEVER) {
         if (deadline_ns <= clock_mono_ns())
-            return err_timed_out();
+            return FIBER_LATE;
         timer_set(&f->timer, deadline_ns, park_deadline);
     }
     f->state = FIBER_PARKED;
@@ -155,8 +145,22 @@ struct err *fiber_park(int64_t deadline_ns)
     bool woken = f->woken;
     f->woken = false;
     if (fiber_cancel_seen(f))
-        return err_canceled();
-    return woken ? NULL : err_timed_out();
+        return FIBER_CANCELED;
+    return woken ? FIBER_WOKEN : FIBER_LATE;
+}
+
+struct err *fiber_end_error(enum fiber_end end)
+{
+    if (end == FIBER_WOKEN)
+        return NULL;
+    if (end == FIBER_CANCELED)
+        return err_new(ERR_CANCELED, ECANCELED, "canceled");
+    return err_new(ERR_TIMEOUT, ETIMEDOUT, "timed out");
+}
+
+struct err *fiber_park(int64_t deadline_ns)
+{
+    return fiber_end_error(fiber_park_quietly(deadline_ns));
 }
 
 void fiber_wake(struct fiber *f)

@@ -39,6 +39,10 @@ struct err *fiber_sleep_until(int64_t deadline_ns);
  * condition. fiber_wake: same worker; harmless when the fiber is not parked (remembered once). */
 struct err *fiber_park(int64_t deadline_ns);
 void fiber_wake(struct fiber *f);
+/* fiber_park for those to whom a deadline that passes is nothing wrong: no error is made of it. */
+enum fiber_end { FIBER_WOKEN, FIBER_LATE, FIBER_CANCELED };
+enum fiber_end fiber_park_quietly(int64_t deadline_ns);
+struct err *fiber_end_error(enum fiber_end end); /* what fiber_park says of it; NULL: woken */
 
 /* Between these a park aborts (CHECK). Nests. */
 void fiber_no_yield_begin(void);
@@ -50,7 +54,8 @@ void fiber_no_yield_end(void);
          NO_YIELD_NAME(__LINE__) = 0, fiber_no_yield_end())
 
 /* Give the pages below the live part of this fiber's stack back to the kernel: after a deep call
- * (a TLS handshake) and before a long wait. Costs 1 to 8 us. */
+ * (a TLS handshake) and before a long wait. Costs 1 to 8 us; streams do it when no byte has come
+ * for a while (stream_set_rest). */
 void fiber_trim_stack(void);
 
 /* Census of this worker. */

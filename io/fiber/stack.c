@@ -22,8 +22,14 @@ enum {
     GUARD = PAGE,
     POOL_MAX = 512, /* more are unmapped */
     POOL_WARM = 64, /* more are pooled without their pages */
-    TRIM_MARGIN = 4 * PAGE,
+    TRIM_MARGIN = 512, /* the frames of the calls that trim lie under sp */
 };
+
+/* Linux 6.13: a guard page inside a mapping. One made with mprotect cuts the mapping in two, and
+ * vm.max_map_count allows 65,530 of them; so made, stacks side by side are one. */
+#ifndef MADV_GUARD_INSTALL
+#define MADV_GUARD_INSTALL 102
+#endif
 
 const size_t stack_size_bytes = STACK_SIZE;
 
@@ -50,7 +56,7 @@ void *stack_take(struct stack_pool *p)
                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_STACK, -1, 0);
     if (map == MAP_FAILED)
         return NULL;
-    if (mprotect(map, GUARD, PROT_NONE) != 0) {
+    if (madvise(map, GUARD, MADV_GUARD_INSTALL) != 0 && mprotect(map, GUARD, PROT_NONE) != 0) {
         munmap(map, STACK_SIZE + GUARD);
         return NULL;
     }
@@ -104,9 +110,9 @@ void stack_trim(void *base, const void *sp)
 #ifndef STACK_CHECKING
     uintptr_t low = (uintptr_t)base, high = (uintptr_t)sp;
     CHECK(high > low && high <= low + STACK_SIZE);
-    high &= ~(uintptr_t)(PAGE - 1);
-    if (high > low + TRIM_MARGIN)
-        madvise(base, high - low - TRIM_MARGIN, MADV_DONTNEED);
+    high = (high - TRIM_MARGIN) & ~(uintptr_t)(PAGE - 1);
+    if (high > low)
+        madvise(base, high - low, MADV_DONTNEED);
 #else
     (void)base;
     (void)sp;

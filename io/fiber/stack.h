@@ -17,7 +17,7 @@ struct stack_pool {
 void *stack_take(struct stack_pool *p);
 void stack_give(struct stack_pool *p, void *base);
 void stack_pool_fini(struct stack_pool *p);
-/* Give pages between base and sp back to the kernel, less a margin. */
+/* Give the pages between base and sp back to the kernel. */
 void stack_trim(void *base, const void *sp);
 
 #endif

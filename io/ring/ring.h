@@ -14,6 +14,10 @@
  * is done with them. Outside a fiber (tools, start-up) all but accept do the plain blocking system
  * call and ignore the deadline. */
 struct err *io_recv(int fd, void *bytes, size_t n, int64_t deadline_ns, size_t *n_out);
+/* As io_recv, but until_ns may pass: then *late_out is true, and the caller waits with io_poll, which
+ * needs no buffer. Fiber only. */
+struct err *io_recv_soon(int fd, void *bytes, size_t n, int64_t until_ns, size_t *n_out,
+                         bool *late_out);
 /* Sends all of it. */
 struct err *io_send(int fd, const void *bytes, size_t n, int64_t deadline_ns);
 struct err *io_sendv(int fd, struct iovec *iov, int iovs, int64_t deadline_ns); /* all; eats iov */

@@ -33,19 +33,19 @@ static void io_op_done(struct ring_op *op, int res, bool more)
     fiber_wake(self->fiber);
 }
 
-/* Gives the result as io_uring does, or an error when the wait ended first. A result that arrives
+/* Gives the result as io_uring does, or how the wait ended before it came. A result that arrives
  * together with the deadline counts: its bytes are taken from the socket already. */
-static struct err *io_run(const struct ring_call *call, int64_t deadline_ns, int *res_out)
+static enum fiber_end io_run_quietly(const struct ring_call *call, int64_t deadline_ns, int *res_out)
 {
     if (fiber_canceled())
-        return err_new(ERR_CANCELED, ECANCELED, "canceled");
+        return FIBER_CANCELED;
     if (deadline_ns != DEADLINE_NEVER && deadline_ns <= clock_mono_ns())
-        return err_new(ERR_TIMEOUT, ETIMEDOUT, "timed out");
+        return FIBER_LATE;
     struct io_op self = {.op.done = io_op_done, .fiber = fiber_self()};
-    struct err *e = NULL;
+    enum fiber_end end = FIBER_WOKEN;
     ring_start(&self.op, call);
-    while (!self.done && e == NULL)
-        e = fiber_park(deadline_ns);
+    while (!self.done && end == FIBER_WOKEN)
+        end = fiber_park_quietly(deadline_ns);
     if (!self.done) {
         ring_cancel(&self.op);
         fiber_shield_begin();
@@ -55,10 +55,15 @@ static struct err *io_run(const struct ring_call *call, int64_t deadline_ns, int
         }
         fiber_shield_end();
     }
-    if (e != NULL && (self.res == -ECANCELED || self.res == -EINTR))
-        return e;
+    if (end != FIBER_WOKEN && (self.res == -ECANCELED || self.res == -EINTR))
+        return end;
     *res_out = self.res;
-    return NULL;
+    return FIBER_WOKEN;
+}
+
+static struct err *io_run(const struct ring_call *call, int64_t deadline_ns, int *res_out)
+{
+    return fiber_end_error(io_run_quietly(call, deadline_ns, res_out));
 }
 
 /* A descriptor in non-blocking mode makes the kernel answer EAGAIN instead of waiting. */
@@ -104,6 +109,26 @@ struct err *io_recv(int fd, void *bytes, size_t n, int64_t deadline_ns, size_t *
         if (e != NULL)
             return err_in(e, "recv");
     }
+    if (res < 0)
+        return err_errno(-res, "recv");
+    memcheck_filled(bytes, (size_t)res);
+    *n_out = (size_t)res;
+    return NULL;
+}
+
+struct err *io_recv_soon(int fd, void *bytes, size_t n, int64_t until_ns, size_t *n_out,
+                         bool *late_out)
+{
+    int res;
+    CHECK(fiber_self() != NULL);
+    memcheck_lend(bytes, n);
+    struct ring_call call = {.code = RING_RECV, .fd = fd, .ptr = bytes, .n = n};
+    enum fiber_end end = io_run_quietly(&call, until_ns, &res);
+    if (end == FIBER_CANCELED)
+        return err_in(fiber_end_error(end), "recv");
+    *late_out = end == FIBER_LATE || res == -EAGAIN || res == -EINTR;
+    if (*late_out)
+        return NULL;
     if (res < 0)
         return err_errno(-res, "recv");
     memcheck_filled(bytes, (size_t)res);
