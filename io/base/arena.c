@@ -90,6 +90,15 @@ void arena_reset(struct arena *a)
     }
 }
 
+void arena_shrink(struct arena *a)
+{
+    if (a->used > 0 || !a->chunks)
+        return;
+    chunk_free(a->chunks);
+    a->chunks = NULL;
+    a->next_bytes = a->first_bytes;
+}
+
 static struct chunk *chunk_add(struct arena *a, size_t need)
 {
     size_t size = need > a->next_bytes ? need : a->next_bytes;

@@ -13,6 +13,8 @@ struct arena *arena_new(size_t first_chunk_bytes, size_t limit_bytes);
 void arena_free(struct arena *a);
 /* Everything allocated is gone; one chunk is kept for reuse. */
 void arena_reset(struct arena *a);
+/* The chunk that a reset keeps is given back if nothing is in it: before a long wait. */
+void arena_shrink(struct arena *a);
 void *arena_alloc(struct arena *a, size_t size);
 void *arena_zalloc(struct arena *a, size_t size);
 void *arena_try(struct arena *a, size_t size); /* NULL beyond the limit */

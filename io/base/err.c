@@ -44,6 +44,12 @@ void err_reserve_free(struct err_reserve *reserve)
     mem_free(reserve);
 }
 
+void err_forget_all(void)
+{
+    err_reserve_free(slot);
+    slot = NULL;
+}
+
 static struct err *take(const char *file, int line, enum err_kind kind, int code)
 {
     if (!slot) {

@@ -50,6 +50,10 @@ struct err *err_make_errno(const char *file, int line, int number, const char *f
 /* Put a clause before the text on the way up: "commit 3EDA640AEC: write: No space left". Returns e. */
 struct err *err_in(struct err *e, const char *fmt, ...) PRINTF(2, 3);
 
+/* No error made so far is looked at any more: the reserve's memory (4 KiB) goes back until the next. For a
+ * fiber that is going to wait long. */
+void err_forget_all(void);
+
 /* For io/fiber only: the reserve that errors are made in. Swapped at each fiber switch; NULL means
  * the thread's own. Freed by the fiber's end. */
 struct err_reserve;

@@ -5,8 +5,23 @@
 
 #include "io/base/check.h"
 
-/* jemalloc, when linked, replaces malloc itself, so that the allocations of libraries go to it too;
- * nothing here needs its own names. */
+/* jemalloc, when linked, replaces malloc itself, so that the allocations of libraries go to it too. Programs
+ * without it (unit tests) have no mallctl. */
+#ifdef RP_JEMALLOC
+#pragma weak mallctl
+#include <jemalloc/jemalloc.h>
+
+void mem_serve(void)
+{
+    bool on = true;
+    if (mallctl)
+        (void)mallctl("background_thread", NULL, NULL, &on, sizeof on); /* else memory goes back later */
+}
+#else
+void mem_serve(void)
+{
+}
+#endif
 
 void *mem_alloc(size_t size)
 {

@@ -14,6 +14,10 @@ char *mem_strdup(const char *text);
 /* Sizes an outsider chose: NULL when there is none. */
 void *mem_try(size_t size);
 
+/* This process lives long: pages that nobody uses any more go back to the kernel within seconds, also while
+ * nothing is allocated or freed (an idle server). Starts threads of jemalloc's own; nothing without it. */
+void mem_serve(void);
+
 #define MEM_NEW(type) ((type *)mem_zalloc(sizeof(type)))
 
 #endif

@@ -79,6 +79,20 @@ static void reset_over_and_over_is_bounded(void **state)
     arena_free(a);
 }
 
+static void shrink_gives_back_only_what_is_empty(void **state)
+{
+    (void)state;
+    struct arena *a = arena_new(0, 0);
+    arena_shrink(a);
+    char *kept = arena_cstr(a, STR("kept"));
+    arena_shrink(a);
+    assert_string_equal(kept, "kept");
+    arena_reset(a);
+    arena_shrink(a);
+    assert_string_equal(arena_cstr(a, STR("again")), "again");
+    arena_free(a);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -87,6 +101,7 @@ int main(void)
         cmocka_unit_test(a_size_no_machine_has_is_refused),
         cmocka_unit_test(copies),
         cmocka_unit_test(reset_over_and_over_is_bounded),
+        cmocka_unit_test(shrink_gives_back_only_what_is_empty),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -87,6 +87,16 @@ static void a_thread_takes_its_reserve_along(void **state)
     assert_int_equal(pthread_join(t, NULL), 0);
 }
 
+static void a_reserve_that_was_given_back_comes_again(void **state)
+{
+    (void)state;
+    err_forget_all();
+    err_forget_all();
+    assert_null(*err_reserve_slot());
+    assert_string_equal(err_new(ERR_IO, 0, "new")->text, "new");
+    assert_non_null(*err_reserve_slot());
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -96,6 +106,7 @@ int main(void)
         cmocka_unit_test(an_error_stays_good_while_the_reserve_lasts),
         cmocka_unit_test(each_fiber_has_its_own_reserve),
         cmocka_unit_test(a_thread_takes_its_reserve_along),
+        cmocka_unit_test(a_reserve_that_was_given_back_comes_again),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
