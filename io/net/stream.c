@@ -1,6 +1,7 @@
 /* stream: the two buffers and the layers. What ends a line or a message is in stream_line.c. */
 #include "io/net/stream.h"
 
+#include <poll.h>
 #include <stdarg.h>
 #include "io/base/buf.h"
 #include "io/base/check.h"
@@ -15,13 +16,16 @@ enum {
     OUT_KEEP = 1024,        /* an idle session's output buffer is not larger */
     SLICE_MAX = 256 * 1024, /* a moving deadline is for this many bytes of output */
     PIECES_MAX = 16,        /* iovecs of one system call */
+    REST_AFTER_MS = 1000,
 };
 
 struct stream {
     struct stream_layer socket; /* the lowest layer, unless stream_new_layer gave one */
     struct stream_layer *top;
     int fd; /* -1 over a foreign layer */
-    int64_t idle_ns;
+    int64_t idle_ns, rest_ns;
+    void (*rest)(void *arg);
+    void *rest_arg;
     struct stream_in in;
     struct buf out;
     struct buf leaving; /* what `sending` is about */
@@ -72,6 +76,7 @@ struct stream *stream_new(int fd)
     s->socket.ops = &socket_ops;
     s->top = &s->socket;
     s->fd = fd;
+    s->rest_ns = REST_AFTER_MS * NS_PER_MS;
     return s;
 }
 
@@ -121,6 +126,13 @@ void stream_set_idle(struct stream *s, int64_t idle_s)
     s->idle_ns = idle_s * NS_PER_S;
 }
 
+void stream_set_rest(struct stream *s, int64_t after_ms, void (*fn)(void *arg), void *arg)
+{
+    s->rest_ns = after_ms * NS_PER_MS;
+    s->rest = fn;
+    s->rest_arg = arg;
+}
+
 /* --- input */
 
 struct stream_in *stream_in(struct stream *s)
@@ -165,22 +177,65 @@ static void make_room(struct stream_in *in, size_t cap_wanted)
     }
 }
 
+/* Nothing has come for a while, and nothing is held for it: the wait goes on without a buffer. */
+static struct err *rest(struct stream *s, int64_t deadline_ns)
+{
+    unsigned events;
+    if (!s->sending.running) {
+        struct err *e = sent(s, deadline_ns);
+        if (e)
+            return e;
+    }
+    stream_shrink(s);
+    if (s->rest)
+        s->rest(s->rest_arg);
+    fiber_trim_stack();
+    return io_poll(s->fd, POLLIN, deadline_ns, &events);
+}
+
+static struct err *read_once(struct stream *s, int64_t deadline_ns, size_t *got_out)
+{
+    struct stream_in *in = &s->in;
+    return s->top->ops->read(s->top, in->bytes + in->end, in->cap - in->end, deadline_ns, got_out);
+}
+
+/* read_once over a bare socket, patiently. */
+static struct err *read_or_rest(struct stream *s, size_t cap, int64_t deadline_ns, size_t *got_out)
+{
+    struct stream_in *in = &s->in;
+    int64_t soon = clock_mono_ns() + s->rest_ns;
+    bool late = false;
+    if (soon >= deadline_ns)
+        return read_once(s, deadline_ns, got_out);
+    struct err *e = io_recv_soon(s->fd, in->bytes + in->end, in->cap - in->end, soon, got_out, &late);
+    if (!e && !late && *got_out == 0)
+        e = err_new(ERR_CLOSED, 0, "lost connection");
+    if (e || !late)
+        return e;
+    e = rest(s, deadline_ns);
+    if (e)
+        return e;
+    make_room(in, cap);
+    return read_once(s, deadline_ns, got_out);
+}
+
 struct err *stream_fill(struct stream *s, size_t cap_wanted, int64_t *deadline_ns)
 {
     struct stream_in *in = &s->in;
-    make_room(in, cap_wanted < STREAM_IN_IDLE ? STREAM_IN_IDLE : cap_wanted);
+    size_t cap = cap_wanted < STREAM_IN_IDLE ? STREAM_IN_IDLE : cap_wanted;
+    make_room(in, cap);
     CHECK(in->end < in->cap);
-    size_t room = in->cap - in->end;
     size_t got = 0;
-    struct err *e = s->top->ops->read(s->top, in->bytes + in->end, room, *deadline_ns, &got);
+    struct err *e = s->top == &s->socket && fiber_self() ? read_or_rest(s, cap, *deadline_ns, &got)
+                                                         : read_once(s, *deadline_ns, &got);
     if (e) {
         if (e->kind == ERR_CLOSED)
             in->at = in->end = 0; /* an unfinished line has no meaning */
         return e;
     }
-    CHECK(got > 0 && got <= room);
+    CHECK(got > 0 && got <= in->cap - in->end);
     in->end += got;
-    in->filled = got == room;
+    in->filled = in->end == in->cap;
     if (s->idle_ns > 0)
         *deadline_ns = clock_mono_ns() + s->idle_ns;
     return NULL;

@@ -46,6 +46,11 @@ void stream_shrink(struct stream *s);          /* give idle buffers back */
  * each arrival of bytes moves the deadline to now + idle_s. 0 = per request. */
 void stream_set_idle(struct stream *s, int64_t idle_s);
 
+/* A reader for whom no byte has come in after_ms (1 s unless told) gives back the stream's buffers and
+ * its fiber's stack pages, calls fn(arg) (may be NULL) so that the owner gives back his, and waits on
+ * without them. Once a wait: a session under load never gets there. Over a bare socket in a fiber. */
+void stream_set_rest(struct stream *s, int64_t after_ms, void (*fn)(void *arg), void *arg);
+
 /* --- lines (RFC 5321 §2.3.8). */
 enum line_end {
     LINE_CRLF, /* <CR><LF> */

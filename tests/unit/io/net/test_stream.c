@@ -341,6 +341,71 @@ static void over_a_socket(void **state)
     assert_null(e);
 }
 
+/* A reader who is made to rest at once, and a writer who speaks only when he does. */
+struct nap {
+    int fds[2];
+    struct event asleep, over;
+    int rests;
+};
+
+static void napping(void *arg)
+{
+    struct nap *n = arg;
+    n->rests++;
+    event_set(&n->asleep);
+}
+
+static void nap_reader(void *arg)
+{
+    struct nap *n = arg;
+    struct line line;
+    struct stream *s = stream_new(n->fds[0]);
+    stream_set_rest(s, 1, napping, n);
+    assert_null(stream_line(s, 2048, clock_in_s(30), &line));
+    assert_true(str_eq(line.text, STR("first")));
+    assert_int_equal(n->rests, 1);
+    event_clear(&n->asleep);
+    assert_null(stream_line(s, 2048, clock_in_s(30), &line)); /* its beginning comes, then nothing */
+    assert_true(str_eq(line.text, STR("second")));
+    assert_true(n->rests >= 2);
+    assert_int_equal(stream_line(s, 2048, clock_in_ms(20), &line)->kind, ERR_TIMEOUT);
+    event_clear(&n->asleep);
+    struct err *e = stream_line(s, 2048, clock_in_s(30), &line); /* he hangs up meanwhile */
+    assert_int_equal(e->kind, ERR_CLOSED);
+    stream_free(s);
+    event_set(&n->over);
+}
+
+static void nap_meet(void *arg)
+{
+    struct nap *n = arg;
+    event_init(&n->asleep);
+    event_init(&n->over);
+    assert_non_null(fiber_spawn("reader", nap_reader, n));
+    assert_null(event_wait(&n->asleep, clock_in_s(30)));
+    assert_int_equal(write(n->fds[1], "first\r\nsec", 10), 10);
+    while (n->asleep.set)
+        fiber_yield();
+    assert_null(event_wait(&n->asleep, clock_in_s(30)));
+    assert_int_equal(write(n->fds[1], "ond\r\n", 5), 5);
+    while (n->asleep.set)
+        fiber_yield();
+    assert_null(event_wait(&n->asleep, clock_in_s(30)));
+    close(n->fds[1]);
+    assert_null(event_wait(&n->over, clock_in_s(30)));
+}
+
+static void a_reader_rests_and_misses_nothing(void **state)
+{
+    (void)state;
+    struct nap n = {0};
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, n.fds), 0);
+    struct err *e = worker_run_here(&(struct worker_options){.name = "test", .cpu = -1}, nap_meet, &n);
+    if (e && (e->kind == ERR_REFUSED || e->kind == ERR_UNSUPPORTED))
+        skip();
+    assert_null(e);
+}
+
 static void sockets_that_cannot_be(void **state)
 {
     (void)state;
@@ -389,6 +454,7 @@ int main(void)
         cmocka_unit_test(deadlines_stand_or_move_as_told),
         cmocka_unit_test(a_pushed_layer_never_sees_bytes_read_before_it),
         cmocka_unit_test(over_a_socket),
+        cmocka_unit_test(a_reader_rests_and_misses_nothing),
         cmocka_unit_test(sockets_that_cannot_be),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
