@@ -8,6 +8,9 @@
 #include "io/base/metric.h"
 #include "io/fiber/fiber.h"
 
+/* A client that is silent for so long is waited for with little memory. */
+#define REST_AFTER_MS 1000
+
 #define COMMAND(NAME, name, flags) smtpd_##name,
 static bool (*const verbs[VERB_UNKNOWN])(struct smtpd *s, const struct command *c) = {
 #include "core/mail/commands.def"
@@ -296,6 +299,16 @@ static void dialogue(struct smtpd *s)
     last_words(s);
 }
 
+/* The client has said nothing for a while. */
+static void rest(void *arg)
+{
+    struct smtpd *s = arg;
+
+    arena_shrink(s->cmd);
+    arena_shrink(s->msg);
+    err_forget_all();
+}
+
 static void session(struct smtpd *s)
 {
     s->arena = arena_new(512, 0);
@@ -341,6 +354,7 @@ void smtpd_session(const struct service *svc, struct queue *queue, int fd,
     s->client = *client;
     addr_unmap(&s->client);
     s->stream = stream_new(fd);
+    stream_set_rest(s->stream, REST_AFTER_MS, rest, s);
     session(s);
 }
 

@@ -1,7 +1,7 @@
 /* session: what the verbs of one SMTP session share; private to core/smtpd.
  *
  * One fiber owns a session. Memory: `arena` lives as long as the connection, `msg` is reset with the
- * transaction, `cmd` after each command; an idle session holds a first chunk of each at most.
+ * transaction, `cmd` after each command; both are empty while a silent client is waited for.
  *
  * Legal moves of `state` (a move not listed cannot happen, the verb answers 503 instead):
  *
