@@ -374,6 +374,7 @@ static void revive_all(struct sched *s)
     void *t, *d;
     while (hmap_next(&s->transports, &t_at, &key, &t)) {
         size_t d_at = 0;
+        transport_revive(t);
         while (hmap_next(&((struct transport *)t)->dests, &d_at, &key, &d))
             if (((struct dest *)d)->state == DEST_DEAD)
                 dest_revive(d);

@@ -41,6 +41,18 @@ static void add_dest(struct looking *l, const struct dest *d)
     out->waiting += (int64_t)d->todo_count;
 }
 
+static void add_failure(struct looking *l, const struct transport *t)
+{
+    struct queue_dest *out = l->dest;
+    struct str text = str_of(t->broken), status;
+    if (!str_token(&text, " ", &status))
+        return;
+    out->state = QUEUE_DEST_DEAD;
+    out->until_us = clock_wall_us() + (t->retry.deadline_ns - clock_mono_ns()) / 1000;
+    str_copy(out->why.status, sizeof(out->why.status), status);
+    out->why.text = keep(l->arena, str_trim(text));
+}
+
 /* Where the recipient limit is 1 each recipient has one of its own. */
 static void look_in(struct looking *l, const struct transport *t)
 {
@@ -78,6 +90,8 @@ static void dest_main(void *arg)
         out->transport_busy = t->busy;
         out->transport_deferred = t->deferred;
         look_in(l, t);
+        if (t->broken)
+            add_failure(l, t);
     }
     const char *by = suspend_find(&s->suspensions, STR(""), l->route.transport, l->route.nexthop);
     out->suspended = by ? arena_cstr(l->arena, str_of(by)) : NULL;

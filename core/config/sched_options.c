@@ -192,6 +192,7 @@ void config_sched_options(const struct snapshot *s, bool (*exists)(const char *c
         .message_active_limit = p->qmgr_message_active_limit,
         .message_recipient_limit = p->qmgr_message_recipient_limit,
         .recipient_minimum = p->qmgr_message_recipient_minimum,
+        .transport_retry_s = p->transport_retry_time,
         .queue_run_delay_s = p->queue_run_delay,
         .minimal_backoff_s = p->minimal_backoff_time,
         .maximal_backoff_s = p->maximal_backoff_time,

@@ -90,6 +90,8 @@ static void unavailable(const struct snapshot *s, struct request *r, const char 
     else
         buf_printf(&why, "mail transport unavailable: there is no %s service in master.cf", r->transport);
     report_failed_rest(&svc, r, false, "none", "4.3.0", why.ptr, NULL, NULL);
+    r->transport_failed = true;
+    r->dest_why = (struct dsn){.status = "4.3.0", .text = arena_str(r->arena, str_of(why.ptr))};
     buf_fini(&why);
     request_done(r);
 }

@@ -194,20 +194,23 @@ void dest_uncount(struct entry *e)
     e->job = NULL;
 }
 
-/* What waits for a dead site is deferred at once by the retry agent, which logs it: the message
+/* What waits for a dead site, or a transport that does not work, is deferred at once by the retry agent, which logs it: the message
  * goes back to sleep and holds no memory here. */
 static void suspend(struct dest *d, struct entry *e)
 {
     struct buf text = {0};
-    buf_printf(&text, "%s delivery temporarily suspended: %.*s",
-               d->why.status[0] ? d->why.status : "4.3.0", STR_ARG(d->why.text));
+    if (d->transport->broken)
+        buf_printf(&text, "%s", d->transport->broken);
+    else
+        buf_printf(&text, "%s delivery temporarily suspended: %.*s",
+                   d->why.status[0] ? d->why.status : "4.3.0", STR_ARG(d->why.text));
     struct transport *retry = transport_get(d->transport->sched, "retry");
     struct dest *to = dest_get(retry, text.ptr, text.ptr);
     buf_fini(&text);
     dest_add(to, e);
 }
 
-static void suspend_all(struct dest *d)
+void dest_suspend_all(struct dest *d)
 {
     struct line_item *item;
     stop_waiting(d);
@@ -220,7 +223,7 @@ static void suspend_all(struct dest *d)
 
 void dest_add(struct dest *d, struct entry *e)
 {
-    if (d->state == DEST_DEAD) {
+    if (d->state == DEST_DEAD || d->transport->broken) {
         if (e->job)
             dest_uncount(e);
         suspend(d, e);
@@ -314,7 +317,7 @@ static void failed(struct dest *d, const struct dsn *why)
     d->state = DEST_DEAD;
     why_set(d, why);
     timer_set(&d->timer, clock_in_s(s->opts.minimal_backoff_s), timer_fired);
-    suspend_all(d);
+    dest_suspend_all(d);
 }
 
 static void succeeded(struct dest *d)

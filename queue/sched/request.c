@@ -197,6 +197,16 @@ static void mark_results(struct active *a, struct request *r)
     active_mark(a, list, n);
 }
 
+/* Nothing of what was asked for was answered: Postfix's words for an agent that has died. */
+static void note_silence(struct request *r)
+{
+    for (size_t i = 0; i < r->rcpt_count; i++)
+        if (r->rcpts[i].turn > 0 || r->rcpts[i].result != REQUEST_PENDING)
+            return;
+    r->transport_failed = true;
+    r->dest_why = (struct dsn){.status = "4.3.0", .text = STR("unknown mail transport error")};
+}
+
 /* The destination first, the message last: when it is settled, everybody else is done with it. */
 static void take_back(struct request *r, struct agent_wait *w)
 {
@@ -207,13 +217,20 @@ static void take_back(struct request *r, struct agent_wait *w)
     CHECK(a->running > 0);
     a->running--;
     why_replied(&s->memory, r);
+    if (!s->draining) /* else it was told to stop */
+        note_silence(r);
     take_results(a, r);
     mark_results(a, r);
     if (r->damaged)
         active_damaged(a); /* d is busy still, and stays */
     transport_finished(t);
     dest_finished(d, r->dest_dead, &r->dest_why);
-    if (w && (r->dest_dead || s->draining)) {
+    if (r->transport_failed) {
+        d->pins++;
+        transport_failed(t, &r->dest_why);
+        d->pins--;
+    }
+    if (w && (r->dest_dead || r->transport_failed || s->draining)) {
         answer(w, NULL);
     } else if (w) {
         list_push_front(&d->idle, &w->link);

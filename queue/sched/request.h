@@ -35,7 +35,9 @@ struct request {
     int64_t made_us; /* wall clock, when it went out: delays= b ends here */
     /* --- set by the agent for feedback */
     bool dest_dead; /* could not be reached or refused service: site trouble, not this mail's */
-    struct dsn dest_why; /* when dest_dead */
+    struct dsn dest_why; /* when dest_dead or transport_failed */
+    bool transport_failed; /* there is no agent, or it could not begin: nobody's mail or site is to
+                              blame, and others of this transport would meet the same */
     bool damaged; /* the message itself cannot be read: it is set aside when its other requests have
                      come back, whatever these say */
     unsigned

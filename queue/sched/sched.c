@@ -313,8 +313,10 @@ static void file_one(struct active *a)
     struct rcpt *r = &a->m->env->rcpts[0];
     struct dest *d = wants_delivery(r) ? dest_of(a, r, &scratch) : NULL;
     uint32_t zero = 0;
-    if (d)
+    if (d) {
         file_entry(a, d, entry_new(a, &zero, 1));
+        dest_release(d); /* it may have been deferred at once */
+    }
     buf_fini(&scratch);
 }
 

@@ -40,6 +40,7 @@ struct sched_options {
     int64_t message_active_limit;    /* qmgr_message_active_limit */
     int64_t message_recipient_limit; /* qmgr_message_recipient_limit; 0 = none */
     int64_t recipient_minimum;       /* qmgr_message_recipient_minimum */
+    int64_t transport_retry_s; /* transport_retry_time; 0 = a failed transport is not put by */
     int64_t queue_run_delay_s, minimal_backoff_s, maximal_backoff_s;
     int64_t backoff_jitter; /* queue_backoff_jitter, percent */
     bool feedback_debug;    /* destination_concurrency_feedback_debug */

@@ -37,6 +37,8 @@ struct transport {
     bool paused;
     bool internal; /* retry, error, discard: no site that could be dead */
     bool deferred; /* in defer_transports: only what was flushed is tried */
+    struct timer retry; /* transport_retry_time: what comes while `broken` is deferred at once */
+    char *broken;       /* "4.3.0 why"; NULL = it works */
 };
 
 /* A dest that waits for a slot of its transport offers what it would send. */
@@ -187,6 +189,9 @@ void transport_free(struct transport *t);
 bool transport_has_slot(const struct transport *t);
 void transport_started(struct transport *t);  /* one goes out */
 void transport_finished(struct transport *t); /* a request came back */
+/* Its agent failed: what waits for it is deferred, and what comes within transport_retry_time. */
+void transport_failed(struct transport *t, const struct dsn *why);
+void transport_revive(struct transport *t); /* it is tried again from now on */
 
 /* dest.c */
 struct dest *dest_get(struct transport *t, const char *key, const char *nexthop);
@@ -199,6 +204,7 @@ int64_t dest_requests(const struct dest *d, const struct entry *e); /* that are 
 void dest_pump(struct dest *d);
 void dest_finished(struct dest *d, bool dead, const struct dsn *why);
 void dest_revive(struct dest *d);
+void dest_suspend_all(struct dest *d); /* what waits for it is deferred */
 void dest_release(struct dest *d); /* freed when nothing is left to do or to remember */
 void dest_free(struct dest *d);
 void transport_pump(struct transport *t);

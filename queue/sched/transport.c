@@ -1,6 +1,7 @@
 /* One transport of master.cf: its limits and the destinations that take turns in it. */
 #include "io/base/check.h"
 #include "io/base/clock.h"
+#include "io/base/log.h"
 #include "io/base/mem.h"
 #include "queue/sched/state.h"
 
@@ -25,6 +26,40 @@ static bool listed(const char *list, const char *name)
     return false;
 }
 
+/* --- an agent that fails (postconf(5), transport_retry_time) */
+
+void transport_revive(struct transport *t)
+{
+    timer_clear(&t->retry);
+    mem_free(t->broken);
+    t->broken = NULL;
+}
+
+static void retry_due(struct timer *timer)
+{
+    transport_revive(CONTAINER(timer, struct transport, retry));
+}
+
+void transport_failed(struct transport *t, const struct dsn *why)
+{
+    int64_t wait_s = t->sched->opts.transport_retry_s;
+    size_t at = 0;
+    struct str key;
+    void *value;
+    if (t->internal || t->broken || wait_s <= 0)
+        return;
+    log_warning("qmgr", "transport %s failure: %.*s", t->opts.name, STR_ARG(why->text));
+    struct buf text = {0};
+    buf_printf(&text, "%s %.*s", why->status[0] ? why->status : "4.3.0", STR_ARG(why->text));
+    t->broken = mem_strdup(text.ptr);
+    buf_fini(&text);
+    timer_set(&t->retry, clock_in_s(wait_s), retry_due);
+    while (hmap_next(&t->dests, &at, &key, &value)) {
+        dest_suspend_all(value);
+        dest_release(value);
+    }
+}
+
 /* Running destinations keep window and history; only their limits change. */
 void transport_configure(struct transport *t)
 {
@@ -36,6 +71,7 @@ void transport_configure(struct transport *t)
                                    .loan = t->opts.slot_loan,
                                    .discount = t->opts.slot_discount,
                                    .minimum = t->opts.minimum_slots};
+    transport_revive(t); /* master.cf may have it now */
     t->deferred = !t->internal && listed(t->sched->opts.defer_transports, name);
     if (t->opts.transport_rate_delay_ms <= 0) {
         timer_clear(&t->pause);
@@ -104,6 +140,7 @@ void transport_free(struct transport *t)
         dest_free(value);
     hmap_fini(&t->dests);
     timer_clear(&t->pause);
+    transport_revive(t);
     mem_free((char *)t->opts.name);
     mem_free(t);
 }

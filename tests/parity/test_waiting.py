@@ -1,6 +1,7 @@
 """Mail that waits: qshape's table, and who may try what defer_transports keeps back."""
 
 import re
+import time
 
 import pytest
 
@@ -58,6 +59,29 @@ def test_qshape(world, args):
                 "stderr": done.stderr.splitlines()[:1]}
 
     both(world, shape)
+
+
+def test_a_transport_that_is_missing_is_tried_once_in_a_while():
+    """transport_retry_time: one warning for each time it is tried; the words differ, the times do not."""
+    def send(side):
+        server, seen = side.server, []
+        for step in range(6):
+            wait_final(server, server.submit("a@example.com", ["r%d@missing.example" % step]))
+            time.sleep(1)
+        for service, line in server.log_lines():
+            if re.search(r"transport \S*nosuch", line):
+                seen.append("%s: warning" % service)
+            elif "status=" in line:
+                seen.append(re.sub(r".*(to=<[^>]*>).*(dsn=\S+ status=\w+ \(mail transport unavailable).*",
+                                   r"\1 \2", line))
+        warned = [n for n, line in enumerate(seen) if "warning" in line]
+        outcomes = [line for line in seen if "status=" in line]
+        return {"outcomes": outcomes, "warnings": [str(len(warned))],
+                "between": [str(sum("status=" in line for line in seen[warned[0]:warned[-1]]) >= 3)]}
+
+    with World(params={"transport_maps": "inline:{missing.example=nosuch:}",
+                       "transport_retry_time": "4s", "smtpd_reject_unlisted_recipient": "no"}) as world:
+        both(world, send)
 
 
 @pytest.mark.parametrize("how", [["-f"], ["-i", "ID"], ["-s", "kept.example"], ["-s", "other.example"]],

@@ -5,6 +5,7 @@
  *     ok defer bounce pending slow     slow: world.slow_ms, then sent
  *     once                             deferred at its first attempt, then sent
  *     dead                             the site cannot be reached while world.sites_down
+ *     mute                             the agent dies without a word while world.sites_down
  *     gate                             waits until world.gate_open
  *     read                             reads the content: damaged, or deferred
  *     lie                              says it is damaged, though it is not
@@ -305,6 +306,8 @@ static inline void play(struct request *r)
     while (str_starts(first, STR("gate")) && !world.gate_open)
         if (fiber_sleep_until(clock_in_ms(1)) != NULL)
             return; /* canceled: unknown, so deferred */
+    if (str_starts(first, STR("mute")) && world.sites_down)
+        return;
     if (str_starts(first, STR("dead")) && world.sites_down) {
         site_is_down(r);
         return;

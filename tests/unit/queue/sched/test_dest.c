@@ -152,6 +152,49 @@ static void a_dead_site_gets_one_probe(void **state)
 }
 
 /* The begins are so far apart, and more than one is out. */
+/* One message finds out; then nobody tries it before its time, or before somebody asks for it. */
+static void an_agent_that_dies_takes_no_more(void **state)
+{
+    (void)state;
+    world.sites_down = true;
+    world.transports[0].initial_concurrency = world.transports[0].concurrency_limit = 1;
+    (void)transport_add("other");
+    world.so.transport_retry_s = 10000;
+    world.so.minimal_backoff_s = world.so.maximal_backoff_s = 10000;
+    queue_up();
+    post_many(5, "mute", "a.org");
+    WAIT_FOR(seen(&world.deferred) == 4 && idle());
+    assert_int_equal(site_seen("smtp", "a.org").requests, 1);
+    post_many(10, "ok", "b.org");
+    const char *id = post_to("ok-one@c.org");
+    post_many(1, "ok", "other.org");
+    WAIT_FOR(is_in(id, QUEUE_DEFERRED) && seen(&world.sent) == 1 && idle());
+    assert_int_equal(site_seen("smtp", "b.org").requests, 0);
+    assert_false(peek("b.org").there);
+    struct lookup l = lookup(id);
+    assert_string_equal(l.status, "4.3.0");
+    assert_string_equal(l.text, "unknown mail transport error");
+    assert_int_equal(logged("transport smtp failure: unknown mail transport error"), 1);
+    world.sites_down = false;
+    assert_true(flush("", ""));
+    WAIT_FOR(list_count() == 0);
+    assert_int_equal(seen(&world.sent), 17);
+    assert_true(queue_down(5000));
+}
+
+static void an_agent_that_dies_is_tried_again_in_time(void **state)
+{
+    (void)state;
+    world.sites_down = true;
+    world.so.transport_retry_s = 1;
+    queue_up();
+    post_many(3, "mute", "a.org");
+    WAIT_FOR(site_seen("smtp", "a.org").requests >= 2);
+    world.sites_down = false;
+    WAIT_FOR(list_count() == 0);
+    assert_true(queue_down(5000));
+}
+
 static void pauses_between_begins(void **state)
 {
     (void)state;
@@ -470,6 +513,8 @@ int main(void)
         QUEUE_TEST(a_dead_site_holds_nobody),
         QUEUE_TEST(a_dead_site_has_another_chance_in_time),
         QUEUE_TEST(a_dead_site_gets_one_probe),
+        QUEUE_TEST(an_agent_that_dies_takes_no_more),
+        QUEUE_TEST(an_agent_that_dies_is_tried_again_in_time),
         QUEUE_TEST(pauses_between_begins),
         QUEUE_TEST(one_at_a_time_with_pauses),
         QUEUE_TEST(a_transport_with_pauses),
