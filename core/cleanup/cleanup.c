@@ -10,6 +10,7 @@
  * transport records. message_size_limit covers the whole file. */
 #define FILE_OVERHEAD 250
 #define BLOCK_FIRST   (16 * 1024) /* usual mail fits without growing */
+#define ATTRS_FIRST   16 /* what smtpd tells of a client */
 
 struct cleanup *cleanup_new_unqueued(const struct service *service, unsigned flags)
 {
@@ -23,6 +24,7 @@ struct cleanup *cleanup_new_unqueued(const struct service *service, unsigned fla
     c->rewrite = (flags & CLEANUP_LOCAL) || *service->params->remote_header_rewrite_domain;
     c->envelope_size = FILE_OVERHEAD;
     buf_reserve(&c->block, BLOCK_FIRST);
+    buf_reserve(&c->attrs, ATTRS_FIRST * sizeof(struct attr));
     if (flags & CLEANUP_LOCAL)
         c->env.flags |= ENV_LOCAL;
     if (flags & CLEANUP_UTF8)

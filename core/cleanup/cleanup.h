@@ -45,6 +45,12 @@ void cleanup_rcpt(struct cleanup *c, struct str address, struct str original, st
 /* Content, line by line without line ends; whole = false: the line goes on in the next call. The first
  * lines are the trace headers made by the caller. Cheap after something went wrong: it only swallows. */
 void cleanup_line(struct cleanup *c, struct str text, bool whole);
+/* Whole lines in bulk, as stream_plain found them (none longer than CLEANUP_PLAIN_MAX). False: not while headers
+ * are read or a line is under way; give them one by one. */
+enum { CLEANUP_PLAIN_MAX = 998 }; /* RFC 5322 §2.1.1 */
+struct plain;
+bool cleanup_plain(const struct cleanup *c);
+void cleanup_lines(struct cleanup *c, const struct plain *lines);
 /* Ends the message: expands, commits, waits for stable storage. c is gone in every case. On OK id_out (QUEUE_ID_MAX)
  * has the queue id. why_out (arena of the caller) a text for the reply when not OK. */
 enum cleanup_status cleanup_commit(struct cleanup *c, struct arena *a, struct str *why_out) MUST_USE;

@@ -1,5 +1,5 @@
-/* content: lines come in, lines go out. The body's path is a copy and three scans by memchr; it
- * allocates nothing once the block has its size.
+/* content: lines come in, lines go out. The body's path is a copy and three scans by memchr, or one
+ * copy for the lines that stream_plain found; it allocates nothing once the block has its size.
  *
  *   message = *header [body]
  *   header  = name *WSP ":" text *(LF WSP text)
@@ -9,10 +9,11 @@
  *                                     before it */
 #include "core/cleanup/private.h"
 
+#include "io/base/check.h"
 #include "io/base/log.h"
+#include "io/net/stream.h"
 
 #define BLOCK_BYTES      (32 * 1024)
-#define LINE_LONG        998  /* RFC 5322 §2.1.1 */
 #define RECORD_LINE_MAX  2048 /* Postfix's line_length_limit: longer lines are several records */
 
 void cleanup_fail(struct cleanup *c, enum cleanup_status status, const char *why)
@@ -33,7 +34,7 @@ void cleanup_flush(struct cleanup *c)
         cleanup_fail(c, CLEANUP_TOO_BIG, NULL);
     }
     if (c->draft && c->status == CLEANUP_OK && c->block.len) {
-        struct err *e = draft_write(c->draft, buf_str(&c->block));
+        struct err *e = draft_take(c->draft, &c->block);
         if (e) {
             log_warning(c->svc->log_tag, "%s: write queue file: %s", c->id, e->text);
             cleanup_fail(c, e->kind == ERR_FULL ? CLEANUP_QUEUE_FULL : CLEANUP_TROUBLE, NULL);
@@ -79,7 +80,7 @@ static void put_end(struct cleanup *c, size_t line_len)
     c->block.len += 2;
     c->size += 2;
     count_record(c, line_len);
-    if (line_len > LINE_LONG)
+    if (line_len > CLEANUP_PLAIN_MAX)
         c->env.flags |= ENV_LONG_LINES;
     if (c->block.len >= BLOCK_BYTES)
         cleanup_flush(c);
@@ -181,6 +182,22 @@ void cleanup_line(struct cleanup *c, struct str text, bool whole)
     else
         header_piece(c, text, whole);
     c->in_line = !whole;
+}
+
+bool cleanup_plain(const struct cleanup *c)
+{
+    return c->status == CLEANUP_OK && c->in_body && !c->in_line;
+}
+
+void cleanup_lines(struct cleanup *c, const struct plain *lines)
+{
+    CHECK(cleanup_plain(c));
+    buf_add_str(&c->block, lines->text);
+    c->size += lines->text.len;
+    /* As count_record: CRLF weighs what type and length of a short record do. */
+    c->record_size += lines->text.len + lines->over_127;
+    if (c->block.len >= BLOCK_BYTES)
+        cleanup_flush(c);
 }
 
 void cleanup_content_end(struct cleanup *c)

@@ -151,6 +151,20 @@ void smtpd_content_line(struct smtpd *s, const struct line *line)
     s->in_line = !whole;
 }
 
+/* What is near the limit goes line by line, so that the one that is too much is known. */
+void smtpd_content_plain(struct smtpd *s, struct dot *dot, size_t max)
+{
+    const size_t longest = max < CLEANUP_PLAIN_MAX ? max : CLEANUP_PLAIN_MAX;
+    const int64_t limit = s->p->message_size_limit, waiting = (int64_t)stream_pending(s->stream);
+    struct plain lines;
+
+    if (s->content != CLEANUP_OK || !s->any_line || !cleanup_plain(s->cleanup) ||
+        (limit > 0 && limit - s->size < waiting) || !stream_plain(dot, longest, &lines))
+        return;
+    s->size += (int64_t)lines.text.len;
+    cleanup_lines(s->cleanup, &lines);
+}
+
 void smtpd_content_broken(struct smtpd *s, const struct err *e)
 {
     smtpd_trouble(s, e);

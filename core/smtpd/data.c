@@ -24,6 +24,7 @@ static struct err *read_content(struct smtpd *s)
     bool ended;
 
     for (dot_begin(&dot, s->stream, s->bare_newline);; smtpd_content_line(s, &line)) {
+        smtpd_content_plain(s, &dot, max);
         /* As long as a whole piece is in memory nobody waits, and the clock need not be asked. */
         if (stream_pending(s->stream) < max + 2)
             deadline = smtpd_content_deadline(s);

@@ -128,6 +128,7 @@ bool smtpd_peer_matches(struct smtpd *s, struct match_list *list, const char *wh
 bool smtpd_open(struct smtpd *s);   /* takes the queue id; false: the reply was sent */
 void smtpd_content_begin(struct smtpd *s, bool chunked);
 void smtpd_content_line(struct smtpd *s, const struct line *line);
+void smtpd_content_plain(struct smtpd *s, struct dot *dot, size_t max); /* what can be taken in bulk now */
 int64_t smtpd_content_deadline(const struct smtpd *s);
 /* Restrictions, commit, reply; the transaction is over in every case. Yields. */
 bool smtpd_content_end(struct smtpd *s, bool chunked);

@@ -4,6 +4,7 @@
 #include "core/mail/address.h"
 #include "core/mail/reply.h"
 #include "core/smtpd/session.h"
+#include "io/base/clock.h"
 #include "io/base/codec.h"
 #include "io/base/expand.h"
 #include "io/base/log.h"
@@ -11,7 +12,7 @@
 
 int64_t smtpd_deadline(const struct smtpd *s)
 {
-    return clock_in_s(s->p->smtpd_timeout);
+    return clock_coarse_ns() + s->p->smtpd_timeout * NS_PER_S;
 }
 
 void smtpd_trouble(struct smtpd *s, const struct err *e)

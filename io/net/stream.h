@@ -92,6 +92,16 @@ void dot_begin(struct dot *d, struct stream *s, enum bare_newline policy);
  * an error in the caller keep calling to swallow the rest. */
 struct err *stream_dot(struct dot *d, size_t max, int64_t deadline_ns, struct line *out,
                        bool *ended_out) MUST_USE;
+/* Lines in bulk: those at the front of what has been read that need no look at each: ended by CRLF, no other CR
+ * or LF and no dot in front, at most `longest` bytes. False: there is none, or a line is under way; stream_dot has the
+ * next one. Reads nothing. The view is good until the next call. */
+struct plain {
+    struct str text;        /* with their ends */
+    size_t lines, over_127; /* how many, and how many of them have more than 127 bytes before the end */
+};
+bool stream_plain(struct dot *d, size_t longest, struct plain *out);
+/* The rule under stream_plain, for bytes that are in memory already and begin a line. */
+bool plain_lines(struct str have, size_t longest, struct plain *out);
 /* Exactly n bytes of BDAT (RFC 3030) or fewer if the buffer holds fewer now: at least 1. */
 struct err *stream_bytes(struct stream *s, size_t n, int64_t deadline_ns, struct str *out) MUST_USE;
 

@@ -100,3 +100,13 @@ struct err *stream_dot(struct dot *d, size_t max, int64_t deadline_ns, struct li
         return NULL;
     }
 }
+
+bool stream_plain(struct dot *d, size_t longest, struct plain *out)
+{
+    CHECK(!d->ended);
+    if (!d->after_line || !plain_lines(stream_peek(d->stream), longest, out))
+        return false;
+    stream_in(d->stream)->at += out->text.len;
+    d->prev = LINE_CRLF;
+    return true;
+}

@@ -14,7 +14,7 @@
 /* A transcript: text, then one of  $ (CRLF)  / (LF)  + (LONG); ! the content ended, # end of file,
  * B a bare <LF> was seen, and what was left unread after the end. */
 struct transcript {
-    char text[128];
+    char text[256];
     size_t len;
 };
 
@@ -32,8 +32,26 @@ static char mark_of(enum line_end end)
     return end == LINE_CRLF ? '$' : end == LINE_LF ? '/' : '+';
 }
 
+/* The lines that stream_plain takes, one by one. */
+static void note_plain(struct transcript *t, struct dot *d, size_t max)
+{
+    struct plain lines;
+    size_t count = 0, over = 0;
+    if (!stream_plain(d, max, &lines))
+        return;
+    for (struct str left = lines.text; left.len; count++) {
+        ptrdiff_t end = str_find(left, STR("\r\n"));
+        assert_true(end >= 0);
+        note(t, left.ptr, (size_t)end, '$');
+        left = str_from(left, (size_t)end + 2);
+        over += end > 127;
+    }
+    assert_int_equal(count, lines.lines);
+    assert_int_equal(over, lines.over_127);
+}
+
 static struct transcript run_dot(struct str in, size_t max, enum bare_newline policy,
-                                 uint64_t cuts, size_t step)
+                                 uint64_t cuts, size_t step, bool bulk)
 {
     struct transcript t = {.len = 0};
     struct chunk_layer c = chunk_of(in);
@@ -45,6 +63,8 @@ static struct transcript run_dot(struct str in, size_t max, enum bare_newline po
     for (;;) {
         struct line line;
         bool ended = false;
+        if (bulk)
+            note_plain(&t, &d, max);
         struct err *e = stream_dot(&d, max, 0, &line, &ended);
         if (e) {
             assert_int_equal(e->kind, ERR_CLOSED);
@@ -152,12 +172,14 @@ static void check_same(struct str in, size_t max, enum bare_newline policy, uint
                        size_t step)
 {
     struct transcript want = ref_dot(in, max, policy);
-    struct transcript got = run_dot(in, max, policy, cuts, step);
-    if (strcmp(want.text, got.text) != 0) {
-        struct transcript t = {.len = 0};
-        note(&t, in.ptr, in.len, '|');
-        fail_msg("input %s max %zu policy %d cuts %#llx: want %s got %s", t.text, max, (int)policy,
-                 (unsigned long long)cuts, want.text, got.text);
+    for (int bulk = 0; bulk < 2; bulk++) {
+        struct transcript got = run_dot(in, max, policy, cuts, step, bulk);
+        if (strcmp(want.text, got.text) != 0) {
+            struct transcript t = {.len = 0};
+            note(&t, in.ptr, in.len, '|');
+            fail_msg("input %s max %zu policy %d cuts %#llx bulk %d: want %s got %s", t.text, max,
+                     (int)policy, (unsigned long long)cuts, bulk, want.text, got.text);
+        }
     }
 }
 
@@ -194,6 +216,51 @@ static void how_reads_cut_the_bytes_changes_nothing(void **state)
     }
 }
 
+/* In bulk, content is looked at in blocks of 64 bytes: every sequence at every place around their borders. */
+static void where_a_block_ends_changes_nothing(void **state)
+{
+    (void)state;
+    char text[160];
+    memset(text, 'a', sizeof text);
+    memcpy(text + 20, "\r\n", 2);
+    for (size_t before = 58; before <= 66; before++) {
+        for (uint64_t i = 0; i < UINT64_C(1) << 12; i++) {
+            size_t n = before + nth_text(i, 6, text + before);
+            text[n] = 'b';
+            memcpy(text + n + 1, "\r\n", 2);
+            struct str in = str_make(text, n + 3);
+            check_same(in, 80, BARE_NEWLINE_NORMALIZE, 0, 0);
+            check_same(in, 43, BARE_NEWLINE_NO, 0, 0);
+            memset(text + before, 'a', 16);
+        }
+    }
+}
+
+static void long_lines_are_not_taken_in_bulk(void **state)
+{
+    (void)state;
+    static const struct {
+        size_t len, longest;
+        bool taken;
+        size_t over_127;
+    } rows[] = {
+        {0, 998, true, 0},   {127, 998, true, 0},  {128, 998, true, 1},   {998, 998, true, 1},
+        {999, 998, false, 0}, {5000, 998, false, 0}, {512, 512, true, 1}, {513, 512, false, 0},
+    };
+    char text[6000];
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        struct plain lines;
+        memset(text, 'a', sizeof text);
+        memcpy(text + rows[i].len, "\r\n", 2);
+        struct str in = str_make(text, rows[i].len + 2);
+        assert_int_equal(plain_lines(in, rows[i].longest, &lines), rows[i].taken);
+        assert_int_equal(lines.text.len, rows[i].taken ? in.len : 0);
+        assert_int_equal(lines.over_127, rows[i].over_127);
+        in.len--; /* its end is under way */
+        assert_false(plain_lines(in, rows[i].longest, &lines));
+    }
+}
+
 /* Every smuggling sequence X . Y between two texts: only the standard one ends under NORMALIZE. */
 static void only_the_standard_end_ends_content(void **state)
 {
@@ -206,7 +273,7 @@ static void only_the_standard_end_ends_content(void **state)
             int n = snprintf(text, sizeof(text), "a%s.%sb\r\n.\r\n", ends[x], ends[y]);
             struct str in = str_make(text, (size_t)n);
             const char *std = strstr(text, "\r\n.\r\n");
-            struct transcript t = run_dot(in, 64, BARE_NEWLINE_NORMALIZE, 0, 0);
+            struct transcript t = run_dot(in, 64, BARE_NEWLINE_NORMALIZE, 0, 0, true);
             size_t left = in.len - (size_t)(std + 5 - text);
             const char *bang = strchr(t.text, '!');
             assert_non_null(bang);
@@ -239,7 +306,7 @@ static void as_postfix_reads_it(void **state)
         {"dots", "..\n..x\n.y\r\n...\r\n.\r\n", BARE_NEWLINE_NORMALIZE, "./.x/y$..$!|B"},
     };
     for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
-        struct transcript t = run_dot(str_of(rows[i].in), 64, rows[i].policy, 0, 0);
+        struct transcript t = run_dot(str_of(rows[i].in), 64, rows[i].policy, 0, 0, i % 2);
         if (strcmp(t.text, rows[i].want) != 0)
             fail_msg("%s: want %s got %s", rows[i].name, rows[i].want, t.text);
     }
@@ -287,6 +354,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(lines),
         cmocka_unit_test(as_postfix_reads_it),
+        cmocka_unit_test(where_a_block_ends_changes_nothing),
+        cmocka_unit_test(long_lines_are_not_taken_in_bulk),
         cmocka_unit_test(only_the_standard_end_ends_content),
         cmocka_unit_test(every_sequence_is_read_as_the_reference_reads_it),
         cmocka_unit_test(how_reads_cut_the_bytes_changes_nothing),
