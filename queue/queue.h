@@ -60,6 +60,8 @@ bool queue_full(struct queue *q);
 /* Content in wire form: lines end in CRLF. Yields only when it spills to a file.
  * ERR_FULL: disk full (452). After an error only abort is allowed. */
 struct err *draft_write(struct draft *d, struct str bytes) MUST_USE;
+/* The same; bytes is empty afterwards. A buffer that is well filled becomes the content as it lies: no copy. */
+struct err *draft_take(struct draft *d, struct buf *bytes) MUST_USE;
 /* Group commit. Yields until it is safe. Envelope is copied. On success the draft is consumed and the
  * message is under way: a fiber on this worker resolves it and hands it to the scheduler. On error
  * (ERR_FULL, ERR_IO) nothing is queued and the draft is aborted. */

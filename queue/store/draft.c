@@ -134,6 +134,21 @@ struct err *draft_write(struct draft *d, struct str bytes)
     return e != NULL ? e : spill_add(d, bytes);
 }
 
+struct err *draft_take(struct draft *d, struct buf *bytes)
+{
+    uint64_t limit = atomic_load_explicit(&store_of(d)->inline_limit_bytes, memory_order_relaxed);
+    if (d->size == 0 && bytes->len <= limit && bytes->len >= bytes->cap / 2) {
+        buf_fini(&d->content);
+        d->size = bytes->len;
+        d->content = *bytes;
+        *bytes = (struct buf){0};
+        return NULL;
+    }
+    struct err *e = draft_write(d, buf_str(bytes));
+    buf_reset(bytes);
+    return e;
+}
+
 static void draft_free(struct draft *d)
 {
     if (d->spill != NULL) {

@@ -58,7 +58,7 @@ void store_on_ready(struct store *s, void (*fn)(void *ctx), void *ctx);
 void store_end_waits(struct store *s);
 
 /* --- producers [any]. queue_begin, queue_commit of queue.h are these with a scheduler behind them;
- * draft_write and queue_abort live here (draft.c) as they stand in queue.h. */
+ * draft_write, draft_take and queue_abort live here (draft.c) as they stand in queue.h. */
 struct err *store_begin(struct store *s, struct queue *q, struct draft **out) MUST_USE;
 /* It would be refused: less than minfree_bytes left. Looks at the disk once a second (yields). */
 bool store_full(struct store *s);
