@@ -7,7 +7,7 @@
 
 int64_t smtp_deadline(int64_t timeout_s)
 {
-    return clock_in_s(timeout_s);
+    return clock_coarse_ns() + timeout_s * NS_PER_S;
 }
 
 /* --- replies */

@@ -7,14 +7,24 @@
 static _Atomic(int64_t (*)(void)) mono_replaced;
 static _Atomic(int64_t (*)(void)) wall_replaced;
 
-int64_t clock_mono_ns(void)
+static int64_t mono_of(clockid_t which)
 {
     int64_t (*other)(void) = atomic_load_explicit(&mono_replaced, memory_order_relaxed);
     if (other)
         return other();
     struct timespec now;
-    (void)clock_gettime(CLOCK_MONOTONIC, &now);
+    (void)clock_gettime(which, &now);
     return now.tv_sec * NS_PER_S + now.tv_nsec;
+}
+
+int64_t clock_mono_ns(void)
+{
+    return mono_of(CLOCK_MONOTONIC);
+}
+
+int64_t clock_coarse_ns(void)
+{
+    return mono_of(CLOCK_MONOTONIC_COARSE);
 }
 
 int64_t clock_wall_us(void)

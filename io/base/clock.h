@@ -12,6 +12,8 @@
 #define DEADLINE_NEVER INT64_MAX
 
 int64_t clock_mono_ns(void);
+/* The same clock at the kernel's last tick, up to 10 ms ago, for an eighth of the price: for deadlines in seconds. */
+int64_t clock_coarse_ns(void);
 int64_t clock_wall_us(void); /* since 1970-01-01 UTC */
 static inline int64_t clock_in_s(int64_t seconds)
 {

@@ -3,8 +3,12 @@
 #include <pthread.h>
 #include <sys/random.h>
 
-#define XXH_INLINE_ALL
+/* Debian's library for amd64 chooses among SSE2, AVX2 and AVX-512 as it runs. */
+#if defined(__x86_64__) && __has_include(<xxh_x86dispatch.h>)
+#include <xxh_x86dispatch.h>
+#else
 #include <xxhash.h>
+#endif
 
 #include "io/base/check.h"
 #include "io/base/mem.h"

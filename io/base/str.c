@@ -89,15 +89,29 @@ struct str str_trim(struct str s)
     return s;
 }
 
-static bool is_sep(const char *seps, char c)
+struct chars {
+    uint64_t bits[4];
+};
+
+static struct chars chars_of(const char *text)
 {
-    return c != '\0' && strchr(seps, c) != NULL;
+    struct chars set = {{0}};
+    for (; *text; text++)
+        set.bits[(unsigned char)*text / 64] |= UINT64_C(1) << ((unsigned char)*text % 64);
+    return set;
 }
 
-static bool take_token(struct str *rest, const char *seps, bool braces, struct str *token_out)
+static bool among(const struct chars *set, char c)
 {
+    return set->bits[(unsigned char)c / 64] >> ((unsigned char)c % 64) & 1;
+}
+
+static inline bool take_token(struct str *rest, const char *separators, bool braces,
+                              struct str *token_out)
+{
+    const struct chars seps = chars_of(separators);
     size_t from = 0;
-    while (from < rest->len && is_sep(seps, rest->ptr[from]))
+    while (from < rest->len && among(&seps, rest->ptr[from]))
         from++;
     if (from == rest->len) {
         *rest = str_from(*rest, from);
@@ -110,7 +124,7 @@ static bool take_token(struct str *rest, const char *seps, bool braces, struct s
             depth++;
         else if (braces && c == '}' && depth > 0)
             depth--;
-        else if (depth == 0 && is_sep(seps, c))
+        else if (depth == 0 && among(&seps, c))
             break;
     }
     *token_out = str_make(rest->ptr + from, to - from);
