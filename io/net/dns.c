@@ -5,7 +5,7 @@
 #include <stdio.h>
 #include "io/base/check.h"
 #include "io/base/mem.h"
-#include "io/net/dns_query.h"
+#include "io/net/dns_recent.h"
 
 enum { TIMEOUT_MS = 30000 };
 
@@ -14,6 +14,7 @@ static _Atomic int64_t timeout_ms = TIMEOUT_MS;
 struct err *dns_start(const struct dns_options *options)
 {
     atomic_store(&timeout_ms, options->timeout_ms > 0 ? options->timeout_ms : TIMEOUT_MS);
+    dns_recent_forget();
     struct err *e = dns_hosts_path(options->hosts);
     return e ? e : dns_thread_start(options);
 }
@@ -69,6 +70,11 @@ void dns_lookup(struct arena *a, const char *name, enum dns_type type, int64_t d
         no_answer(out, DNS_INVALID);
         return;
     }
+    const struct dns_query *recent = dns_recent(lower, type);
+    if (recent) {
+        take_answer(a, recent, out);
+        return;
+    }
     struct dns_query *q = MEM_NEW(struct dns_query);
     str_copy(q->name, sizeof(q->name), str_of(lower));
     q->type = type;
@@ -86,8 +92,7 @@ void dns_lookup(struct arena *a, const char *name, enum dns_type type, int64_t d
         return;
     }
     take_answer(a, q, out);
-    mem_free(q->packet);
-    mem_free(q);
+    dns_recent_keep(q, out);
 }
 
 static void reverse_name(const struct addr *addr, char *out, size_t size)
