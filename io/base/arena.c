@@ -5,6 +5,7 @@
 #include <stdio.h>
 
 #include "io/base/check.h"
+#include "io/base/format.h"
 #include "io/base/mem.h"
 
 #if defined(__SANITIZE_ADDRESS__)
@@ -187,16 +188,15 @@ struct str arena_printf(struct arena *a, const char *fmt, ...)
     va_list ap, again;
     va_start(ap, fmt);
     va_copy(again, ap);
-    int n = vsnprintf(small, sizeof small, fmt, ap);
-    CHECK(n >= 0);
-    char *text = arena_alloc(a, (size_t)n + 1);
-    if ((size_t)n < sizeof small)
-        memcpy(text, small, (size_t)n + 1);
+    size_t n = text_format(small, sizeof small, fmt, ap);
+    char *text = arena_alloc(a, n + 1);
+    if (n < sizeof small)
+        memcpy(text, small, n + 1);
     else
-        (void)vsnprintf(text, (size_t)n + 1, fmt, again);
+        (void)text_format(text, n + 1, fmt, again);
     va_end(again);
     va_end(ap);
-    return str_make(text, (size_t)n);
+    return str_make(text, n);
 }
 
 struct str arena_lower(struct arena *a, struct str s)

@@ -1,8 +1,7 @@
 #include "io/base/buf.h"
 
-#include <stdio.h>
-
 #include "io/base/check.h"
+#include "io/base/format.h"
 #include "io/base/mem.h"
 
 #define BUF_FIRST_BYTES 64U
@@ -59,14 +58,13 @@ void buf_vprintf(struct buf *b, const char *fmt, va_list ap)
     va_copy(again, ap);
     char *at = buf_reserve(b, BUF_FIRST_BYTES);
     size_t room = b->cap - b->len;
-    int n = vsnprintf(at, room, fmt, ap);
-    CHECK(n >= 0);
-    if ((size_t)n >= room) {
-        at = buf_reserve(b, (size_t)n);
-        (void)vsnprintf(at, (size_t)n + 1, fmt, again);
+    size_t n = text_format(at, room, fmt, ap);
+    if (n >= room) {
+        at = buf_reserve(b, n);
+        (void)text_format(at, n + 1, fmt, again);
     }
     va_end(again);
-    b->len += (size_t)n;
+    b->len += n;
 }
 
 void buf_printf(struct buf *b, const char *fmt, ...)

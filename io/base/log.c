@@ -13,6 +13,7 @@
 
 #include "io/base/check.h"
 #include "io/base/clock.h"
+#include "io/base/format.h"
 #include "io/base/log_sink.h"
 #include "io/base/mem.h"
 #include "io/base/metric.h"
@@ -346,8 +347,8 @@ void log_vat(enum log_level level, const char *service, const char *fmt, va_list
 {
     static _Thread_local char text[LOG_LINE_MAX + 1];
     int saved = errno;
-    int n = vsnprintf(text, sizeof text, fmt, ap);
-    size_t len = n < 0 ? 0 : (size_t)n < sizeof text ? (size_t)n : sizeof text - 1;
+    size_t n = text_format(text, sizeof text, fmt, ap);
+    size_t len = n < sizeof text ? n : sizeof text - 1;
     bool running = atomic_load_explicit(&lq.running, memory_order_acquire);
     if (running)
         running = queue_line(level, service, str_make(text, len));
