@@ -7,6 +7,7 @@
 #include "io/base/clock.h"
 #include "io/base/codec.h"
 #include "io/base/expand.h"
+#include "io/base/format.h"
 #include "io/base/log.h"
 #include "io/fiber/fiber.h"
 
@@ -141,10 +142,10 @@ void smtpd_reply(struct smtpd *s, const char *fmt, ...)
     char fixed[256];
 
     va_start(ap, fmt);
-    int len = vsnprintf(fixed, sizeof fixed, fmt, ap);
+    size_t len = text_format(fixed, sizeof fixed, fmt, ap);
     va_end(ap);
-    if (len >= 0 && (size_t)len < sizeof fixed) {
-        reply_text(s, fixed, (size_t)len);
+    if (len < sizeof fixed) {
+        reply_text(s, fixed, len);
         return;
     }
     va_start(ap, fmt);
@@ -159,18 +160,9 @@ void smtpd_reply_verdict(struct smtpd *s, const struct verdict *v)
     smtpd_reply(s, "%d %s%s%.*s", v->code, v->dsn, v->dsn[0] ? " " : "", STR_ARG(v->text));
 }
 
-void smtpd_reply_line(struct smtpd *s, int code, bool last, const char *fmt, ...)
+void smtpd_reply_line(struct smtpd *s, int code, bool last, const char *text)
 {
-    va_list ap;
-    struct buf text = {0};
-
-    buf_printf(&text, "%d%c", code, last ? ' ' : '-');
-    va_start(ap, fmt);
-    buf_vprintf(&text, fmt, ap);
-    va_end(ap);
-    buf_add_c(&text, "\r\n");
-    put(s, buf_str(&text));
-    buf_fini(&text);
+    put(s, arena_printf(s->cmd, "%d%c%s\r\n", code, last ? ' ' : '-', text));
 }
 
 /* --- log */

@@ -4,6 +4,8 @@
 #include <stddef.h>
 #include <time.h>
 
+#define TICK_NS (20 * NS_PER_MS) /* two of the slowest kernel's */
+
 static _Atomic(int64_t (*)(void)) mono_replaced;
 static _Atomic(int64_t (*)(void)) wall_replaced;
 
@@ -25,6 +27,11 @@ int64_t clock_mono_ns(void)
 int64_t clock_coarse_ns(void)
 {
     return mono_of(CLOCK_MONOTONIC_COARSE);
+}
+
+bool clock_past(int64_t deadline_ns)
+{
+    return deadline_ns < clock_coarse_ns() + TICK_NS && deadline_ns <= clock_mono_ns();
 }
 
 int64_t clock_wall_us(void)

@@ -3,6 +3,7 @@
 #ifndef IO_BASE_CLOCK_H
 #define IO_BASE_CLOCK_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #define NS_PER_S  INT64_C(1000000000)
@@ -14,6 +15,8 @@
 int64_t clock_mono_ns(void);
 /* The same clock at the kernel's last tick, up to 10 ms ago, for an eighth of the price: for deadlines in seconds. */
 int64_t clock_coarse_ns(void);
+/* Has it passed? Exact, and cheap while it is far away. */
+bool clock_past(int64_t deadline_ns);
 int64_t clock_wall_us(void); /* since 1970-01-01 UTC */
 static inline int64_t clock_in_s(int64_t seconds)
 {

@@ -134,7 +134,7 @@ enum fiber_end fiber_park_quietly(int64_t deadline_ns)
         return FIBER_WOKEN;
     }
     if (deadline_ns != DEADLINE_NEVER) {
-        if (deadline_ns <= clock_coarse_ns())
+        if (clock_past(deadline_ns))
             return FIBER_LATE;
         timer_set(&f->timer, deadline_ns, park_deadline);
     }

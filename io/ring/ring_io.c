@@ -39,7 +39,7 @@ static enum fiber_end io_run_quietly(const struct ring_call *call, int64_t deadl
 {
     if (fiber_canceled())
         return FIBER_CANCELED;
-    if (deadline_ns != DEADLINE_NEVER && deadline_ns <= clock_coarse_ns())
+    if (deadline_ns != DEADLINE_NEVER && clock_past(deadline_ns))
         return FIBER_LATE;
     struct io_op self = {.op.done = io_op_done, .fiber = fiber_self()};
     enum fiber_end end = FIBER_WOKEN;

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "core/cleanup/cleanup.h"
+#include "io/net/stream.h"
 #include "core/smtpd/smtpd.h"
 #include "io/base/clock.h"
 #include "io/base/log.h"
@@ -89,6 +90,20 @@ void cleanup_line(struct cleanup *c, struct str text, bool whole)
     buf_add_str(&c->text, text);
     if (whole)
         buf_add_char(&c->text, '\n');
+}
+
+bool cleanup_plain(const struct cleanup *c)
+{
+    return c->text.len > 0 && c->text.ptr[c->text.len - 1] == '\n';
+}
+
+void cleanup_lines(struct cleanup *c, const struct plain *lines)
+{
+    struct str rest = lines->text, line;
+    for (ssize_t at; (at = str_find(rest, STR("\r\n"))) >= 0; rest = str_from(rest, (size_t)at + 2)) {
+        line = str_head(rest, (size_t)at);
+        cleanup_line(c, line, true);
+    }
 }
 
 static void end(struct cleanup *c)
