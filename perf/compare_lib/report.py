@@ -2,6 +2,7 @@
 
 from .goals import spread as spread_of, tried, verdicts
 from .plots import group, middle
+from .stages import FAULTS
 
 
 def number(value, digits=3):
@@ -26,6 +27,21 @@ def table(head, rows):
     lines = ["| " + " | ".join(head) + " |", "|" + "|".join(
         "---" if i == 0 else "--:" for i in range(len(head))) + "|"]
     return "\n".join(lines + ["| " + " | ".join(r) + " |" for r in rows]) + "\n"
+
+
+def stages_table(costs):
+    """costs: [(thread, stage, µs a message)] of stages.py"""
+    rows, total = {}, sum(us for _, stage, us in costs if stage != FAULTS)
+    for thread, stage, us in costs:
+        rows.setdefault(thread, []).append((us, stage))
+    lines = []
+    for thread, found in sorted(rows.items(), key=lambda i: -sum(u for u, _ in i[1])):
+        whole = sum(us for us, stage in found if stage != FAULTS)
+        lines.append(["**%s**" % thread, "**all**", "**%.2f**" % whole, "**%.1f**" % (
+            whole / total * 100)])
+        lines += [["", stage, "%.2f" % us, "%.1f" % (us / total * 100)]
+                  for us, stage in sorted(found, reverse=True) if us >= 0.005 * total]
+    return table(["thread", "stage", "µs a message", "%"], lines)
 
 
 class Paper:
