@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <unistd.h>
 
+#include "core/server/porch.h"
 #include "core/smtpd/smtpd.h"
 #include "io/base/clock.h"
 #include "io/base/log.h"
@@ -12,8 +13,9 @@
 #include "io/net/sock.h"
 #include "io/ring/ring.h"
 
-/* Connections taken but waiting for a process slot of their service (maxproc): more are refused. */
-#define WAITING_MAX 4096
+/* Connections of a service that are taken but have not begun: they wait for a process slot (maxproc) or on a
+ * porch. More are left to the kernel's backlog, which costs nobody here anything, until half of them are gone. */
+#define HELD_MAX 1024
 #define LIMIT_WARNING_S 60
 /* accept fails at once as long as descriptors are short: then it is asked again after this. */
 #define ACCEPT_PAUSE_MS 500
@@ -34,7 +36,11 @@ struct door {
     struct listeners *all;
     struct snapshot *snapshot;
     const struct service *service;
-    int64_t sessions;        /* atomic: running */
+    int64_t sessions;        /* atomic: running, or about to */
+    size_t held;             /* atomic: taken, not begun */
+    bool full;               /* atomic: whoever brings held down to the half sends room_msg */
+    bool resting;            /* acceptor thread: its sockets are not asked until room_msg comes */
+    struct mbox_msg room_msg;
     size_t waiting_count;    /* atomic; written by the acceptor thread */
     struct list waiting;     /* struct arrival; acceptor thread */
     int64_t warned_ns;
@@ -46,7 +52,7 @@ struct arrival {
     struct mbox_msg msg;
     struct list link;
     struct door *door;
-    struct worker *worker;
+    size_t worker; /* which */
     int fd;
     struct addr peer;
 };
@@ -61,6 +67,7 @@ struct listeners {
     struct queue *queue;
     struct worker *acceptor;
     struct worker **workers;
+    struct porch *porches; /* one a worker, which alone touches it */
     size_t n_workers, next_worker;
     struct list pending; /* main thread */
     struct list active;  /* acceptor thread */
@@ -135,30 +142,50 @@ static void refuse(int fd, const char *myhostname)
     close(fd);
 }
 
-static void arrival_on_worker(struct mbox_msg *msg)
+static void room_came(struct mbox_msg *msg);
+
+static void no_longer_held(struct door *d)
 {
-    struct arrival *a = CONTAINER(msg, struct arrival, msg);
+    size_t left = __atomic_sub_fetch(&d->held, 1, __ATOMIC_SEQ_CST);
+    if (left > HELD_MAX / 2 || !__atomic_exchange_n(&d->full, false, __ATOMIC_SEQ_CST))
+        return;
+    __atomic_add_fetch(&d->refs, 1, __ATOMIC_RELAXED);
+    d->room_msg.fn = room_came;
+    worker_post(d->all->acceptor, &d->room_msg);
+}
+
+static void arrival_begin(struct list *link)
+{
+    struct arrival *a = CONTAINER(link, struct arrival, link);
+    no_longer_held(a->door);
     if (fiber_spawn("smtpd", session_main, a))
         return;
     refuse(a->fd, a->door->service->params->myhostname);
     session_ended(a);
 }
 
-static struct worker *least_loaded(struct listeners *l)
+static void arrival_on_worker(struct mbox_msg *msg)
 {
-    struct worker *best = l->workers[l->next_worker++ % l->n_workers];
+    struct arrival *a = CONTAINER(msg, struct arrival, msg);
+    porch_enter(&a->door->all->porches[a->worker], &a->link);
+}
+
+static size_t least_loaded(struct listeners *l)
+{
+    size_t best = l->next_worker++ % l->n_workers;
     for (size_t i = 0; i < l->n_workers; i++)
-        if (worker_load(l->workers[i]) + 2 < worker_load(best))
-            best = l->workers[i];
+        if (worker_load(l->workers[i]) + 2 < worker_load(l->workers[best]))
+            best = i;
     return best;
 }
 
 static void arrival_go(struct arrival *a)
 {
+    struct listeners *l = a->door->all;
     __atomic_add_fetch(&a->door->sessions, 1, __ATOMIC_SEQ_CST);
-    a->worker = least_loaded(a->door->all);
+    a->worker = least_loaded(l);
     a->msg.fn = arrival_on_worker;
-    worker_post(a->worker, &a->msg);
+    worker_post(l->workers[a->worker], &a->msg);
 }
 
 static void warn_limit(struct door *d)
@@ -176,27 +203,36 @@ static void warn_limit(struct door *d)
                 "configuration settings");
 }
 
+static void rest_when_full(struct door *d);
+
 /* A session's way in: a process slot of its service, or the queue for one. */
 static void arrive(struct door *d, int fd)
 {
+    struct addr peer;
+    struct err *gone = sock_peer(fd, &peer); /* as port scanners are by now */
+    if (gone || d->all->stopping) {
+        if (!gone)
+            refuse(fd, d->service->params->myhostname);
+        else
+            close(fd);
+        return;
+    }
     struct arrival *a = MEM_NEW(struct arrival);
     a->door = d;
     a->fd = fd;
-    if (d->all->stopping || d->waiting_count >= WAITING_MAX || sock_peer(fd, &a->peer)) {
-        refuse(fd, d->service->params->myhostname);
-        mem_free(a);
-        return;
-    }
+    a->peer = peer;
     addr_unmap(&a->peer);
     __atomic_add_fetch(&d->refs, 1, __ATOMIC_RELAXED);
+    __atomic_add_fetch(&d->held, 1, __ATOMIC_SEQ_CST);
     if (place_free(d) && d->waiting_count == 0) {
         arrival_go(a);
-        return;
+    } else {
+        warn_limit(d);
+        list_push_back(&d->waiting, &a->link);
+        __atomic_add_fetch(&d->waiting_count, 1, __ATOMIC_SEQ_CST);
+        admit_waiting(d);
     }
-    warn_limit(d);
-    list_push_back(&d->waiting, &a->link);
-    __atomic_add_fetch(&d->waiting_count, 1, __ATOMIC_SEQ_CST);
-    admit_waiting(d);
+    rest_when_full(d);
 }
 
 static void listener_gone(struct listener *l)
@@ -218,7 +254,55 @@ static void listener_arm(struct listener *l)
 
 static void pause_over(struct timer *t)
 {
-    listener_arm(CONTAINER(t, struct listener, pause));
+    struct listener *l = CONTAINER(t, struct listener, pause);
+    if (!l->door->resting)
+        listener_arm(l);
+}
+
+/* --- a door that has enough for now (acceptor thread) */
+
+static bool of_door(const struct listener *l, const struct door *d)
+{
+    return l->door == d && !l->closing;
+}
+
+static void ask_again(struct door *d)
+{
+    d->resting = false;
+    LIST_EACH(&d->all->active, it)
+    {
+        struct listener *l = CONTAINER(it, struct listener, link);
+        if (of_door(l, d) && !l->armed) {
+            timer_clear(&l->pause);
+            listener_arm(l);
+        }
+    }
+}
+
+static void room_came(struct mbox_msg *msg)
+{
+    struct door *d = CONTAINER(msg, struct door, room_msg);
+    ask_again(d);
+    door_unref(d);
+}
+
+/* `full` is set before `held` is looked at again, and whoever takes from `held` looks at `full` after it: one of
+ * both sees the other, and the exchange lets only one act. */
+static void rest_when_full(struct door *d)
+{
+    if (d->resting || __atomic_load_n(&d->held, __ATOMIC_SEQ_CST) < HELD_MAX)
+        return;
+    d->resting = true;
+    LIST_EACH(&d->all->active, it)
+    {
+        struct listener *l = CONTAINER(it, struct listener, link);
+        if (of_door(l, d) && l->armed)
+            ring_cancel(&l->op);
+    }
+    __atomic_store_n(&d->full, true, __ATOMIC_SEQ_CST);
+    if (__atomic_load_n(&d->held, __ATOMIC_SEQ_CST) <= HELD_MAX / 2 &&
+        __atomic_exchange_n(&d->full, false, __ATOMIC_SEQ_CST))
+        ask_again(d);
 }
 
 static void accepted(struct ring_op *op, int res, bool more)
@@ -231,7 +315,9 @@ static void accepted(struct ring_op *op, int res, bool more)
     l->armed = false;
     if (l->closing) {
         listener_gone(l);
-    } else if (res >= 0 || res == -ECONNABORTED || res == -EINTR) {
+    } else if (l->door->resting) {
+        return;
+    } else if (res >= 0 || res == -ECONNABORTED || res == -EINTR || res == -ECANCELED) {
         listener_arm(l);
     } else {
         log_warning("master", "accept on service %s: %s: trying again", l->door->service->name,
@@ -346,11 +432,15 @@ struct err *listeners_start(struct queue *queue, struct worker **workers, size_t
     l->queue = queue;
     l->workers = workers;
     l->n_workers = n_workers;
+    l->porches = mem_zalloc(n_workers * sizeof *l->porches);
+    for (size_t i = 0; i < n_workers; i++)
+        porch_init(&l->porches[i], arrival_begin);
     list_init(&l->pending);
     list_init(&l->active);
     struct err *e = worker_start(&(struct worker_options){.name = "accept", .cpu = -1}, NULL, NULL,
                                  &l->acceptor);
     if (e) {
+        mem_free(l->porches);
         mem_free(l);
         return e;
     }
@@ -365,6 +455,7 @@ static void drop_waiting(struct door *d)
     while ((node = list_pop_front(&d->waiting)) != NULL) {
         struct arrival *a = CONTAINER(node, struct arrival, link);
         __atomic_sub_fetch(&d->waiting_count, 1, __ATOMIC_SEQ_CST);
+        __atomic_sub_fetch(&d->held, 1, __ATOMIC_SEQ_CST);
         refuse(a->fd, d->service->params->myhostname);
         mem_free(a);
         door_unref(d); /* the listener still holds one */
@@ -397,5 +488,6 @@ void listeners_free(struct listeners *l)
     worker_stop(l->acceptor);
     worker_join(l->acceptor);
     sem_destroy(&l->done);
+    mem_free(l->porches);
     mem_free(l);
 }
