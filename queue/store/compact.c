@@ -31,7 +31,8 @@ bool space_wants_compaction(struct store *s)
     uint64_t whole = s->segment_count * s->segment_bytes;
     if (s->segment_count > 1 && whole > 2 * live + SEGMENTS_FLOOR * s->segment_bytes) {
         const struct segment *oldest = CONTAINER(s->segments.next, struct segment, link);
-        wants = oldest->rows_bytes != 0 && oldest->epoch < s->covered >> 32;
+        wants = oldest->rows_bytes != 0 && oldest->epoch < s->covered >> 32 &&
+                !segment_unread(s, oldest);
     }
     pthread_mutex_unlock(&s->lock);
     return wants;

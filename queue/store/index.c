@@ -21,7 +21,7 @@ struct delta {
 
 static const char *meta_name(enum index_meta what)
 {
-    static const char *const names[] = {"secret", "covered", "next_seq", "stale"};
+    static const char *const names[] = {"secret", "covered", "next_seq", "stale", "unread"};
     return names[what];
 }
 

@@ -62,7 +62,7 @@ struct err *index_put(struct index *x, const struct index_row *row) MUST_USE; /*
 struct err *index_del(struct index *x, uint64_t seq) MUST_USE;
 /* Before the rows of many messages go: takes them out of `due`. They must not come back. Does it in slices; yields. */
 struct err *index_purge_due(struct index *x, const struct buf *seqs) MUST_USE; /* u64 each */
-enum index_meta { INDEX_SECRET, INDEX_COVERED, INDEX_NEXT_SEQ, INDEX_STALE };
+enum index_meta { INDEX_SECRET, INDEX_COVERED, INDEX_NEXT_SEQ, INDEX_STALE, INDEX_UNREAD };
 struct err *index_set(struct index *x, enum index_meta what, uint64_t value) MUST_USE;
 /* On success the segments' live bytes in memory follow. */
 struct err *index_commit(struct index *x) MUST_USE;

@@ -92,6 +92,9 @@ struct store {
     size_t spare_count, raw_count;
     uint64_t next_epoch;
     uint64_t rows_bytes; /* sum over segments */
+    /* Some of this segment could not be read when the index was built: the log from there on is
+     * kept, until a start can. 0 = none is like that. */
+    uint64_t unread_epoch;
 
     /* --- scheduler thread only */
     struct index *index;
@@ -144,6 +147,11 @@ static inline bool store_hides(const struct store *s, uint64_t seq)
 static inline bool store_keeps_all(const struct store *s)
 {
     return s->first_new != 0 || !s->proven;
+}
+/* Nor this one, nor those behind it: there may be mail the index does not know of. store.lock */
+static inline bool segment_unread(const struct store *s, const struct segment *g)
+{
+    return s->unread_epoch != 0 && g->epoch >= s->unread_epoch;
 }
 static inline uint64_t log_pos(uint64_t epoch, uint32_t at)
 {

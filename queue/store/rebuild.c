@@ -121,6 +121,7 @@ struct err *index_renew(struct store *s, const char *why)
         index_close(s->index);
         s->index = fresh;
         s->covered = log_begin_pos(s);
+        s->unread_epoch = 0;
         s->proven = false;
         accounts_clear(s);
         index_trial_end(s);
@@ -322,8 +323,9 @@ static struct err *mind(struct store *s)
     }
     if (e == NULL && !s->proven)
         e = scrub(s);
-    /* Not before: an index that has lost a row would have its message's content deleted. */
-    if (e == NULL && s->proven && s->rebuild.sweep) {
+    /* Not before, nor while some of the log cannot be read: an index that has no row of a message
+     * would have its content deleted. */
+    if (e == NULL && s->proven && s->rebuild.sweep && s->unread_epoch == 0) {
         e = sweep_content(s, s->rebuild.sweep_below);
         s->rebuild.sweep = e != NULL;
     }

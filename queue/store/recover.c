@@ -38,6 +38,8 @@ static struct err *open_index(struct recovery *r, const char *path)
         e = index_meta(s->index, INDEX_COVERED, &s->covered);
     if (e == NULL)
         e = index_meta(s->index, INDEX_NEXT_SEQ, &r->next_seq);
+    if (e == NULL)
+        e = index_meta(s->index, INDEX_UNREAD, &s->unread_epoch);
     if (e != NULL && e->kind == ERR_DAMAGED) {
         buf_add_c(&r->index_why, e->text);
         e = NULL;
@@ -67,6 +69,20 @@ static struct err *begin_fresh(struct recovery *r)
     return NULL;
 }
 
+/* Can that be read which could not be when the index was built, or has somebody taken it away? Then
+ * the index can know all there is. */
+static bool can_be_read_now(struct store *s)
+{
+    struct buf bytes = {0};
+    const struct segment *g = umap_get(&s->by_epoch, s->unread_epoch);
+    struct err *e = g != NULL ? segment_read(s, g->name, BLOCK, &bytes) : NULL;
+    buf_fini(&bytes);
+    if (e != NULL)
+        log_warning("queue", "log/%s: mail that lies there still cannot be read: %s", g->name,
+                    e->text);
+    return e == NULL;
+}
+
 static struct err *check_index(struct recovery *r)
 {
     struct store *s = r->store;
@@ -75,6 +91,8 @@ static struct err *check_index(struct recovery *r)
         return begin_fresh(r);
     const char *why =
         r->index_why.len != 0 ? r->index_why.ptr : index_unfit(s, r->index_secret, s->covered);
+    if (why == NULL && s->unread_epoch != 0 && can_be_read_now(s))
+        why = "what could not be read of the log can be now";
     if (why != NULL)
         return start_anew(r, why);
     e = index_live(s->index, live_each, s);
@@ -92,9 +110,10 @@ static struct err *find_next_seq(struct recovery *r)
         struct segment_scan scan;
         struct scan_item item;
         struct buf bytes = {0};
+        bool around = false; /* then SEQ_GAP has to do */
         if (e != NULL || g->epoch < r->last)
             continue;
-        e = segment_read(s, g->name, BLOCK, &bytes);
+        e = segment_read_around(s, g->name, BLOCK, &bytes, &around);
         segment_scan_init(&scan, buf_str(&bytes), BLOCK, g->epoch, s->secret);
         while (e == NULL && segment_scan_next(&scan, &item)) {
             if (item.kind == SCAN_RECORD && item.head.seq >= r->next_seq)
@@ -102,7 +121,7 @@ static struct err *find_next_seq(struct recovery *r)
         }
         if (scan.next_seq > r->next_seq)
             r->next_seq = scan.next_seq;
-        if (e == NULL && g->epoch > r->last && scan_found_nothing(&scan))
+        if (e == NULL && !around && g->epoch > r->last && scan_found_nothing(&scan))
             buf_add(&r->empty, &g->epoch, sizeof g->epoch);
         buf_fini(&bytes);
     }

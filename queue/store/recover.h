@@ -39,8 +39,8 @@ struct err *survey(struct recovery *r) MUST_USE;
 void number_above_content(struct recovery *r);
 
 /* The same as segment_read; blocks that cannot be read are zeros, unless they are many (ERR_IO). */
-struct err *segment_read_around(struct store *s, const char *name, uint64_t from,
-                                struct buf *out) MUST_USE;
+struct err *segment_read_around(struct store *s, const char *name, uint64_t from, struct buf *out,
+                                bool *around_out) MUST_USE;
 
 void recovery_init(struct recovery *r, struct store *s);
 void recovery_fini(struct recovery *r);

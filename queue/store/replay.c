@@ -128,6 +128,8 @@ static struct err *rows_write(struct recovery *r)
     if (e == NULL)
         e = index_set(x, INDEX_COVERED, r->batch);
     if (e == NULL)
+        e = index_set(x, INDEX_UNREAD, s->unread_epoch);
+    if (e == NULL)
         e = index_set(x, INDEX_NEXT_SEQ, next_seq > r->next_seq ? next_seq : r->next_seq);
     if (e != NULL) {
         index_abort(x);
@@ -377,6 +379,18 @@ uint64_t scan_ended(const struct segment_scan *scan, uint64_t good)
     return log_pos(scan->epoch, good >= h.records ? at + (uint32_t)round_up(h.bytes, BLOCK) : at);
 }
 
+/* The index will not know of what lies there. No REMOVE behind it may go before it does. */
+static void note_unread(struct store *s, const struct segment *g)
+{
+    pthread_mutex_lock(&s->lock);
+    if (s->unread_epoch == 0 || g->epoch < s->unread_epoch)
+        s->unread_epoch = g->epoch;
+    pthread_mutex_unlock(&s->lock);
+    log_warning("queue", "log/%s and what came after it are kept until a start can read all of it: "
+                "the mail that lies there waits for that",
+                g->name);
+}
+
 /* is_end: no later segment was written to, so the end of this one may be torn. */
 static struct err *replay_segment(struct recovery *r, const struct segment *g, uint32_t from,
                                   uint64_t to, bool is_end)
@@ -384,8 +398,11 @@ static struct err *replay_segment(struct recovery *r, const struct segment *g, u
     struct store *s = r->store;
     struct segment_scan scan;
     struct buf bytes = {0};
-    struct err *e = r->around ? segment_read_around(s, g->name, from, &bytes)
+    bool around = false;
+    struct err *e = r->around ? segment_read_around(s, g->name, from, &bytes, &around)
                               : segment_read(s, g->name, from, &bytes);
+    if (around)
+        note_unread(s, g);
     if (e == NULL && bytes.len > to - from)
         bytes.len = to - from;
     segment_scan_init(&scan, buf_str(&bytes), from, g->epoch, s->secret);
@@ -395,7 +412,7 @@ static struct err *replay_segment(struct recovery *r, const struct segment *g, u
         e = scan_bytes(r, &scan);
     if (scan.next_seq > r->next_seq)
         r->next_seq = scan.next_seq;
-    if (e == NULL && g->epoch > r->last && from == BLOCK && scan_found_nothing(&scan))
+    if (e == NULL && !around && g->epoch > r->last && from == BLOCK && scan_found_nothing(&scan))
         buf_add(&r->empty, &g->epoch, sizeof g->epoch);
     if (e == NULL) {
         settle_doubts(r, g->epoch, is_end ? scan.batches : UINT64_MAX);

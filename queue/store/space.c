@@ -340,7 +340,8 @@ static struct segment *detach_oldest(struct store *s)
     pthread_mutex_lock(&s->lock);
     if (s->segment_count > 1 && !store_keeps_all(s)) {
         g = CONTAINER(s->segments.next, struct segment, link);
-        if (g->rows_bytes != 0 || g->pins != 0 || g->epoch >= s->covered >> 32)
+        if (g->rows_bytes != 0 || g->pins != 0 || g->epoch >= s->covered >> 32 ||
+            segment_unread(s, g))
             g = NULL;
     }
     if (g != NULL) {

@@ -18,25 +18,28 @@ enum { READ_AT_ONCE = 1 << 20, UNREADABLE_MAX = 16 };
 static struct err *read_around(int fd, const char *name, char *to, uint64_t at, size_t *got_out)
 {
     size_t done = 0, got = BLOCK, bad = 0;
+    uint64_t first = 0;
     while (done < READ_AT_ONCE && got == BLOCK) {
         struct err *e = io_pread(fd, to + done, BLOCK, at + done, &got);
         if (e != NULL && (e->code != EIO || ++bad > UNREADABLE_MAX))
             return e;
         if (e != NULL) {
+            first = bad == 1 ? at + done : first;
             memset(to + done, 0, BLOCK);
             got = BLOCK;
         }
         done += got;
     }
     if (bad > 0)
-        log_warning("queue", "log/%s: %zu blocks of 4 KiB near byte %llu cannot be read", name, bad,
-                    (unsigned long long)at);
+        log_warning("queue", "log/%s: %zu blocks of 4 KiB cannot be read, the first at byte %llu",
+                    name, bad, (unsigned long long)first);
     *got_out = done;
     return NULL;
 }
 
-static struct err *read_from(struct store *s, const char *name, uint64_t from, bool around,
-                             struct buf *out)
+/* around: NULL = no. */
+static struct err *read_from(struct store *s, const char *name, uint64_t from, struct buf *out,
+                             bool *around)
 {
     int fd = -1;
     size_t got = READ_AT_ONCE;
@@ -48,8 +51,10 @@ static struct err *read_from(struct store *s, const char *name, uint64_t from, b
     while (e == NULL && got == READ_AT_ONCE) {
         char *to = buf_reserve(out, READ_AT_ONCE);
         e = io_pread(fd, to, READ_AT_ONCE, from + out->len, &got);
-        if (e != NULL && e->code == EIO && around)
+        if (e != NULL && e->code == EIO && around != NULL) {
+            *around = true;
             e = read_around(fd, name, to, from + out->len, &got);
+        }
         if (e == NULL)
             out->len += got;
     }
@@ -60,12 +65,14 @@ static struct err *read_from(struct store *s, const char *name, uint64_t from, b
 
 struct err *segment_read(struct store *s, const char *name, uint64_t from, struct buf *out)
 {
-    return read_from(s, name, from, false, out);
+    return read_from(s, name, from, out, NULL);
 }
 
-struct err *segment_read_around(struct store *s, const char *name, uint64_t from, struct buf *out)
+struct err *segment_read_around(struct store *s, const char *name, uint64_t from, struct buf *out,
+                                bool *around_out)
 {
-    return read_from(s, name, from, true, out);
+    *around_out = false;
+    return read_from(s, name, from, out, around_out);
 }
 
 /* --- which segments there are */
@@ -74,6 +81,7 @@ struct found {
     struct segment_header header;
     char name[SEGMENT_NAME_MAX];
     bool named_only;           /* its header block is damaged; the epoch is the name's */
+    bool batch_unread;         /* cannot be read: */
     uint8_t batch[BATCH_HEAD]; /* where the first one would begin */
 };
 
@@ -83,18 +91,39 @@ static struct found *founds(const struct recovery *r, size_t *count_out)
     return (struct found *)(void *)r->found.ptr;
 }
 
+/* The header block and the one behind it. What cannot be read is zeros, and no reason to refuse new
+ * mail. */
+static struct err *read_head(struct store *s, const char *name, uint8_t *block, size_t *got_out,
+                             struct found *f)
+{
+    int fd = -1;
+    struct err *e = io_openat(s->log_dir_fd, name, O_RDONLY, 0, &fd);
+    if (e != NULL)
+        return e;
+    e = io_pread(fd, block, 2 * BLOCK, 0, got_out);
+    if (e != NULL && e->code == EIO) {
+        size_t got = 0;
+        log_warning("queue", "log/%s: its beginning cannot be read", name);
+        memset(block, 0, 2 * BLOCK);
+        *got_out = 2 * BLOCK;
+        if (io_pread(fd, block, BLOCK, 0, &got) != NULL)
+            memset(block, 0, BLOCK);
+        f->batch_unread = io_pread(fd, block + BLOCK, BLOCK, BLOCK, &got) != NULL;
+        if (f->batch_unread)
+            memset(block + BLOCK, 0, BLOCK);
+        e = NULL;
+    }
+    (void)io_close(fd);
+    return e;
+}
+
 static struct err *look_at(struct recovery *r, const char *name)
 {
     struct store *s = r->store;
     struct found f = {0};
     uint8_t *block = mem_zalloc(2 * BLOCK);
     size_t got = 0;
-    int fd = -1;
-    struct err *e = io_openat(s->log_dir_fd, name, O_RDONLY, 0, &fd);
-    if (e == NULL) {
-        e = io_pread(fd, block, 2 * BLOCK, 0, &got);
-        (void)io_close(fd);
-    }
+    struct err *e = read_head(s, name, block, &got, &f);
     if (e == NULL) {
         unsigned long long epoch = 0;
         str_copy(f.name, sizeof f.name, str_of(name));
@@ -158,7 +187,8 @@ static struct err *believe_name(struct recovery *r, struct found *f, bool *keep_
     struct segment_scan scan;
     struct scan_item item;
     struct buf bytes = {0};
-    struct err *e = segment_read(s, f->name, BLOCK, &bytes);
+    bool around = false;
+    struct err *e = segment_read_around(s, f->name, BLOCK, &bytes, &around);
     *keep_out = false;
     if (e == NULL && s->secret != 0 && f->header.epoch != 0) {
         segment_scan_init(&scan, buf_str(&bytes), BLOCK, f->header.epoch, s->secret);
@@ -193,7 +223,8 @@ static struct err *know(struct recovery *r, const struct found *f, uint64_t firs
     g->size = f->header.size;
     g->fd = -1;
     struct batch_head head = {0};
-    g->has_data = batch_head_get(f->batch, g->epoch, s->secret, &head) || f->named_only;
+    g->has_data = batch_head_get(f->batch, g->epoch, s->secret, &head) || f->named_only ||
+                  f->batch_unread;
     g->after = head.after;
     segment_name(g->epoch, g->name);
     /* The rename may have been lost. Nothing is renamed over another file: any name will do that no

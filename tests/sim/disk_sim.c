@@ -224,7 +224,30 @@ ssize_t disk_read(int fd, void *to, size_t n, uint64_t at)
     int number = sim_fault_now(FAULT_READ);
     if (number != 0)
         return -number;
-    return (ssize_t)image_read(&current->inodes[f->ino].live, at, to, n);
+    const struct inode *i = &current->inodes[f->ino];
+    if (i->bad_n > 0 && at < i->bad_at + i->bad_n && at + n > i->bad_at) {
+        /* The kernel gives what stands before it, or nothing. */
+        if (at >= i->bad_at || sim_chance(50))
+            return -EIO;
+        n = (size_t)(i->bad_at - at);
+    }
+    return (ssize_t)image_read(&i->live, at, to, n);
+}
+
+bool disk_unreadable(const char *path, uint64_t at, uint64_t n)
+{
+    uint64_t ino;
+    if (find(-1, path, &ino) != 0)
+        return false;
+    current->inodes[ino].bad_at = at;
+    current->inodes[ino].bad_n = n;
+    return true;
+}
+
+void disk_repair(void)
+{
+    for (size_t i = 0; i < INODES; i++)
+        current->inodes[i].bad_n = 0;
 }
 
 struct disk_write *disk_write_begin(int fd, const void *from, size_t n, uint64_t at)
@@ -258,7 +281,11 @@ ssize_t disk_write_end(struct disk_write *w, int fail)
     /* A write that failed may be there or not; who reads before the crash may see either. */
     if (fail == 0 || sim_chance(50))
         image_write(&current->inodes[w->ino].live, w->at, p->data->bytes, w->n);
-    current->inodes[w->ino].mtime_s = clock_wall_us() / 1000000;
+    struct inode *written = &current->inodes[w->ino];
+    written->mtime_s = clock_wall_us() / 1000000;
+    /* A place that is written to is given another sector. */
+    if (fail == 0 && w->at <= written->bad_at && w->at + w->n >= written->bad_at + written->bad_n)
+        written->bad_n = 0;
     if (fail != 0) {
         pending_fate(current, p);
         pending_drop(current, i);

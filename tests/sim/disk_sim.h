@@ -57,6 +57,10 @@ bool disk_name(int fd, size_t at, char out[SIM_NAME_MAX]);
 int disk_dup(int fd);
 bool disk_dsync(int fd);
 
+/* These bytes of a file cannot be read until they are written to. False: there is no such file. */
+bool disk_unreadable(const char *path, uint64_t at, uint64_t n);
+void disk_repair(void); /* all can be read again */
+
 /* The database that lies in this file; kept by the disk, counted by kv_image_ref/unref. */
 struct kv_image *disk_kv(const char *path);
 void disk_kv_set(const char *path, struct kv_image *image);

@@ -14,6 +14,7 @@ struct inode {
     struct image live, durable;
     struct kv_image *kv;
     int64_t mtime_s;
+    uint64_t bad_at, bad_n; /* cannot be read */
 };
 
 /* First those of files, then those of names. */
