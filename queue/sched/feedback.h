@@ -11,7 +11,7 @@
 
 struct window {
     int64_t size;            /* deliveries allowed at once; 0 = the site is dead */
-    double success, failure; /* feedback gathered towards the next step */
+    double success, failure; /* feedback towards the next step up; what is left before the next one down */
     bool probing;            /* size 1, until it is known whether the site is back */
     double fail_cohorts;     /* pseudo-cohorts of failures since the last success */
 };

@@ -16,6 +16,7 @@ struct row {
 };
 
 #define ONE .positive_feedback = 1, .negative_feedback = 1
+#define PER_WINDOW .positive_per_window = 1, .negative_per_window = 1
 static const struct row rows[] = {
     {"a new destination starts at the initial concurrency", {.initial_concurrency = 5, .concurrency_limit = 20, ONE}, "", 5, false},
     {"the initial concurrency stays under the limit", {.initial_concurrency = 5, .concurrency_limit = 2, ONE}, "", 2, false},
@@ -24,16 +25,21 @@ static const struct row rows[] = {
     {"no limit", {.initial_concurrency = 1, .concurrency_limit = 0, ONE}, "++++++++++", 11, false},
     {"an unused window does not grow beyond busy + initial", {.initial_concurrency = 5, .concurrency_limit = 20, ONE}, "......", 6, false},
     {"1/concurrency grows by one a cohort", {.initial_concurrency = 4, .concurrency_limit = 20, .positive_per_window = 1, .negative_feedback = 1}, "++++", 5, false},
-    {"a failure takes one away", {.initial_concurrency = 5, .concurrency_limit = 20, .failed_cohort_limit = 10, ONE}, "-", 4, false},
+    {"the first failure takes two away with feedback 1", {.initial_concurrency = 5, .concurrency_limit = 20, .failed_cohort_limit = 10, ONE}, "-", 3, false},
+    {"the next one takes one", {.initial_concurrency = 5, .concurrency_limit = 20, .failed_cohort_limit = 10, ONE}, "--", 2, false},
+    {"after growth a failure is the first again", {.initial_concurrency = 5, .concurrency_limit = 20, .failed_cohort_limit = 10, ONE}, "++-", 5, false},
+    {"1/concurrency takes one away at once", {.initial_concurrency = 5, .concurrency_limit = 20, .failed_cohort_limit = 10, PER_WINDOW}, "-", 4, false},
+    {"and no more for a cohort", {.initial_concurrency = 5, .concurrency_limit = 20, .failed_cohort_limit = 10, PER_WINDOW}, "---", 4, false},
+    {"then one more", {.initial_concurrency = 5, .concurrency_limit = 20, .failed_cohort_limit = 10, PER_WINDOW}, "-----", 3, false},
     {"the window does not fall under one while the site is not dead", {.initial_concurrency = 2, .concurrency_limit = 20, .failed_cohort_limit = 100, ONE}, "------", 1, false},
     {"one pseudo-cohort of failures makes a site dead", {.initial_concurrency = 5, .concurrency_limit = 20, .failed_cohort_limit = 1, ONE}, "----", 0, true},
     {"a window of one is dead at the first failure", {.initial_concurrency = 1, .concurrency_limit = 20, .failed_cohort_limit = 1, ONE}, "-", 0, true},
-    {"a success forgets the failures", {.initial_concurrency = 5, .concurrency_limit = 20, .failed_cohort_limit = 1, ONE}, "--+--", 2, false},
+    {"a success forgets the failures", {.initial_concurrency = 6, .concurrency_limit = 20, .failed_cohort_limit = 1, ONE}, "---+-", 1, false},
     {"a revived site gets one probe", {.initial_concurrency = 5, .concurrency_limit = 20, .failed_cohort_limit = 1, ONE}, "----r", 1, false},
     {"a probe that gets through opens it to the initial concurrency", {.initial_concurrency = 5, .concurrency_limit = 20, .failed_cohort_limit = 1, ONE}, "----r.", 5, false},
     {"the initial concurrency stays under the limit then", {.initial_concurrency = 5, .concurrency_limit = 3, .failed_cohort_limit = 1, ONE}, "----r.", 3, false},
     {"a probe that fails is enough, whatever the limit", {.initial_concurrency = 1, .concurrency_limit = 20, .failed_cohort_limit = 3, ONE}, "---r-", 0, true},
-    {"after the probe failures count as before", {.initial_concurrency = 5, .concurrency_limit = 20, .failed_cohort_limit = 1, ONE}, "----r.---", 2, false},
+    {"after the probe failures count as before", {.initial_concurrency = 5, .concurrency_limit = 20, .failed_cohort_limit = 1, ONE}, "----r.--", 2, false},
 };
 
 static void windows(void **state)
