@@ -36,7 +36,7 @@ static void add_dest(struct looking *l, const struct dest *d)
         memcpy(out->why.status, d->why.status, sizeof(out->why.status));
         out->why.text = keep(l->arena, d->why.text);
     }
-    out->window += d->window.size;
+    out->window += feedback_limit(&d->window);
     out->busy += d->busy;
     out->waiting += (int64_t)d->todo_count;
 }

@@ -260,7 +260,7 @@ static void rest(struct dest *d)
 
 static bool may_go(const struct dest *d)
 {
-    int64_t limit = one_at_a_time(d) ? 1 : d->window.size;
+    int64_t limit = one_at_a_time(d) ? 1 : feedback_limit(&d->window);
     return d->state == DEST_READY && d->todo_count > 0 && d->busy < limit;
 }
 
@@ -310,7 +310,7 @@ static void failed(struct dest *d, const struct dsn *why)
     struct sched *s = d->transport->sched;
     if (d->state == DEST_DEAD)
         return;
-    bool dead = feedback_failure(&d->window, &d->transport->opts);
+    bool dead = feedback_failure(&d->window, &d->transport->opts, d->busy);
     log_window(d, "qmgr_queue_throttle");
     if (!dead)
         return;

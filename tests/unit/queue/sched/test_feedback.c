@@ -56,7 +56,7 @@ static void windows(void **state)
             else if (*e == '.')
                 feedback_success(&w, &r->t, 1);
             else if (*e == '-')
-                dead = feedback_failure(&w, &r->t);
+                dead = feedback_failure(&w, &r->t, 0);
             else
                 feedback_revive(&w), dead = false;
         }
@@ -65,8 +65,65 @@ static void windows(void **state)
     }
 }
 
+/* A site that takes so many at a time, under constant load, one event after the other: how many it
+ * refuses beside 3,000 deliveries, and how many are under way at the end. */
+struct site_row {
+    const char *name;
+    struct sched_transport t;
+    int64_t takes, later; /* from the 1,000th delivery on */
+    int refused_most;
+    int64_t busy_end;
+};
+
+static const struct site_row sites[] = {
+    {"feedback 1: a third would be refused without a ceiling", {.initial_concurrency = 5, .concurrency_limit = 50, .failed_cohort_limit = 1, ONE}, 10, 10, 25, 10},
+    {"1/concurrency: a tenth would be", {.initial_concurrency = 5, .concurrency_limit = 50, .failed_cohort_limit = 1, PER_WINDOW}, 10, 10, 25, 10},
+    {"a site that takes one at a time", {.initial_concurrency = 5, .concurrency_limit = 50, .failed_cohort_limit = 9, ONE}, 1, 1, 200, 1},
+    {"no limit is met", {.initial_concurrency = 5, .concurrency_limit = 20, .failed_cohort_limit = 1, ONE}, 20, 20, 0, 20},
+    {"a limit that is raised is found", {.initial_concurrency = 5, .concurrency_limit = 20, .failed_cohort_limit = 1, ONE}, 4, 20, 20, 20},
+    {"a limit that is lowered too", {.initial_concurrency = 5, .concurrency_limit = 20, .failed_cohort_limit = 1, ONE}, 16, 4, 50, 4},
+};
+
+static int play(const struct site_row *r, struct window *w, int64_t *busy_out)
+{
+    int64_t busy = 0;
+    int refused = 0;
+    for (int n = 0; n < 3000; n++) {
+        int64_t takes = n < 1000 ? r->takes : r->later;
+        /* Refusals come at once, deliveries end later, one at a time. */
+        while (busy < feedback_limit(w)) {
+            if (busy < takes) {
+                busy++;
+                continue;
+            }
+            refused++;
+            assert_false(feedback_failure(w, &r->t, busy));
+        }
+        *busy_out = busy;
+        busy--;
+        feedback_success(w, &r->t, busy + 1);
+        if (busy > takes)
+            busy = takes;
+    }
+    return refused;
+}
+
+static void ceilings(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof(sites) / sizeof(sites[0]); i++) {
+        const struct site_row *r = &sites[i];
+        struct window w;
+        int64_t busy;
+        feedback_init(&w, &r->t);
+        int refused = play(r, &w, &busy);
+        if (refused > r->refused_most || busy != r->busy_end)
+            fail_msg("%s: refused %d, busy %lld", r->name, refused, (long long)busy);
+    }
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(windows)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(windows), cmocka_unit_test(ceilings)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
