@@ -1,0 +1,68 @@
+"""How a destination's window moves, delivery by delivery: destination_concurrency_feedback_debug on both.
+
+One process delivers one message after the other, and the next hop answers by a script: what is logged
+is arithmetic alone. Postfix rejects 1/sqrt_concurrency with a warning, so that has no row."""
+
+import re
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from lib.instance import BASE_MASTER
+from lib.sink import Across, Slow
+from world import World, compare, on_both
+
+SCRIPT = "SSSFSSFFSSSSSFSFFSSSSSSSSFSSFFFSSSS"
+SETTINGS = {
+    "1, 1": {},
+    "1/concurrency both": {"positive": "1/concurrency", "negative": "1/concurrency"},
+    "1/concurrency, 1": {"positive": "1/concurrency"},
+    "0.3, 0.4": {"positive": "0.3", "negative": "0.4"},
+    "cohorts of failures make it dead": {"script": "SSFFFFSSSS"},
+    "more cohorts, nothing taken away": {"script": "SSFFFFFFFFFFFFFFFFFFFFSS", "negative": "0", "cohorts": "3"},
+}
+ONE_PROCESS = re.sub(r"(?m)^(smtp +unix +- +- +n +- +)-", r"\g<1>1", BASE_MASTER)
+
+
+def run(setting):
+    script = setting.get("script", SCRIPT)
+    greetings = Across(["220 sink ESMTP" if c == "S" else "421 4.3.2 no" for c in script])
+    params = {
+        "default_destination_concurrency_positive_feedback": setting.get("positive", "1"),
+        "default_destination_concurrency_negative_feedback": setting.get("negative", "1"),
+        "default_destination_concurrency_failed_cohort_limit": setting.get("cohorts", "1"),
+        "destination_concurrency_feedback_debug": "yes",
+        "minimal_backoff_time": "1000s",
+        "smtpd_reject_unlisted_recipient": "no",
+        "smtp_connection_cache_on_demand": "no",
+    }
+    # The first delivery lasts until all mail is there: a window with nothing to do is forgotten.
+    sinks = {"default": {"answers": {"greeting": greetings, "dot": Across(
+        [Slow(1.5, "250 2.0.0 Ok"), "250 2.0.0 Ok"])}}}
+
+    def act(side):
+        for number in range(len(script)):
+            side.server.submit("a@sender.example", ["m%d@dest.example" % number])
+        side.server.wait_log(r"to=<.*status=", count=len(script))
+        time.sleep(0.2)
+        return {"windows": [re.sub(r" queue \S+:", ":", text) for _, text in side.server.log_lines()
+                            if " window " in text]}
+
+    # Answers are counted over all connections: a script a side.
+    with World(base=ONE_PROCESS, params=params, sinks=sinks) as world:
+        return on_both(act, world.sides)
+
+
+@pytest.fixture(scope="module")
+def played():
+    with ThreadPoolExecutor(3) as pool:
+        futures = {name: pool.submit(run, setting) for name, setting in SETTINGS.items()}
+    return lambda name: futures[name].result()
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_windows(played, name):
+    left, right = played(name)
+    assert len(left["windows"]) >= 5
+    compare(left, right)
