@@ -108,6 +108,8 @@ static const char help_cuts[] =
 static void show_help(FILE *to)
 {
     fprintf(to, help, self->name, (unsigned long long)self->seeds);
+    for (const struct driver_option *o = self->options; o != NULL && o->name != NULL; o++)
+        fprintf(to, "  --%s %s\n", o->name, o->help);
     if (self->cuts)
         fputs(help_cuts, to);
 }
@@ -136,23 +138,32 @@ static char *set_number(struct range *r, int option, const char *text)
     return end;
 }
 
+enum { OWN = 256, OWN_MAX = 8 };
+
+/* Those of all simulations, and then those of this one. */
+static void list_options(struct option *list)
+{
+    static const struct option all[] = {
+        {"seeds", 1, NULL, 's'},     {"seed", 1, NULL, 's'},    {"minutes", 1, NULL, 'm'},
+        {"must-fail", 0, NULL, 'x'}, {"verbose", 0, NULL, 'v'}, {"help", 0, NULL, 'h'},
+        {"point", 1, NULL, 'p'},     {"change", 1, NULL, 'c'},  {"read", 1, NULL, 'r'},
+        {"faults", 0, NULL, 'f'}};
+    memcpy(list, all, sizeof all);
+    list += sizeof all / sizeof all[0];
+    for (int i = 0; self->options != NULL && i < OWN_MAX && self->options[i].name != NULL; i++)
+        *list++ = (struct option){self->options[i].name, 1, NULL, OWN + i};
+}
+
 static void parse(int argc, char **argv, struct range *r, bool *must_fail)
 {
-    static const struct option options[] = {{"seeds", 1, NULL, 's'},
-                                            {"seed", 1, NULL, 's'},
-                                            {"minutes", 1, NULL, 'm'},
-                                            {"must-fail", 0, NULL, 'x'},
-                                            {"verbose", 0, NULL, 'v'},
-                                            {"help", 0, NULL, 'h'},
-                                            {"point", 1, NULL, 'p'},
-                                            {"change", 1, NULL, 'c'},
-                                            {"read", 1, NULL, 'r'},
-                                            {"faults", 0, NULL, 'f'},
-                                            {0}};
+    struct option options[10 + OWN_MAX + 1] = {{0}};
     int option;
+    list_options(options);
     while ((option = getopt_long(argc, argv, "", options, NULL)) >= 0) {
         bool known = self->cuts || strchr("pcrf", option) == NULL;
-        if (option == 'v') {
+        if (option >= OWN) {
+            *self->options[option - OWN].value = optarg;
+        } else if (option == 'v') {
             sim.verbose = true;
         } else if (option == 'x') {
             *must_fail = true;

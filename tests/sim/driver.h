@@ -27,6 +27,12 @@ struct sim_asked {
 };
 extern struct sim_asked sim_asked;
 
+/* An option of the simulation's own: --name VALUE. */
+struct driver_option {
+    const char *name, *help;
+    const char **value;
+};
+
 struct driver {
     const char *name;
     uint64_t seeds;      /* how many run when nobody says */
@@ -35,6 +41,7 @@ struct driver {
     void (*one_seed)(void);
     void (*progress)(void); /* to stderr, without an end of line; NULL: none */
     void (*end)(void);      /* sums up; NULL: nothing */
+    const struct driver_option *options; /* until one without name; NULL: none */
     /* What is logged, but for LOG_LEVEL_INFO in silence; NULL: nobody reads it. */
     void (*logged)(const char *text);
 };
