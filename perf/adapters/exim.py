@@ -42,6 +42,7 @@ begin retry
 class Server(Adapter):
     title = "Exim"
     packages = ("exim4-daemon-light",)
+    pinned = "4.96-15+deb12u10"
     unpacked = True
     users = ("Debian-exim",)
     spool = ("/var/spool/exim4", "Debian-exim")

@@ -22,6 +22,7 @@ match from any for any action "out"
 class Server(Adapter):
     title = "OpenSMTPD"
     packages = ("opensmtpd",)
+    pinned = "6.8.0p2-4+b4"
     unpacked = True
     users = ("opensmtpd", "opensmtpq")
     spool = ("/var/spool/smtpd", "root")

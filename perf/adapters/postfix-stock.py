@@ -9,4 +9,5 @@ from compare_lib.postfix import PostfixLike                     # noqa: E402
 class Server(PostfixLike):
     title = "Postfix, stock"
     packages = ("postfix",)
+    pinned = "3.7.11-0+deb12u1"
     kind, settings = "Postfix", "STOCK"

@@ -24,6 +24,7 @@ FOLDER = Path(__file__).resolve().parents[1] / "adapters"
 class Adapter:
     title = ""
     packages = ()       # Debian's
+    pinned = ""         # the version of the first package that the figures are about
     unpacked = False    # True: they collide with Postfix's, so they are unpacked, not installed
     users = ()          # users (and groups) that its packages would make
     spool = None        # (path it insists on, owner): unpacked servers get a folder of ours there
@@ -39,13 +40,19 @@ class Adapter:
     @classmethod
     def install(cls):
         """None, or in one line why it cannot be had."""
-        if cls.unpacked:
-            return packages.unpack(cls.packages)
-        return packages.install(cls.packages)
+        get = packages.unpack if cls.unpacked else packages.install
+        return get(cls.packages, cls.pinned)
 
     @classmethod
     def version(cls):
         return packages.version(cls.packages[0]) if cls.packages else "?"
+
+    @classmethod
+    def pin(cls):
+        """For the report: is it the version we have pinned?"""
+        if not cls.pinned:
+            return "–"
+        return "yes" if cls.version() == cls.pinned else "no, that is " + cls.pinned
 
     def addresses(self):
         return ["127.0.0.1:%d" % self.port]

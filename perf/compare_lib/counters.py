@@ -4,6 +4,7 @@ report says what bounds a figure."""
 import os
 import time
 
+NOISE = 0.15        # of the processors: more of others' work than this, and rates say little
 TICK = os.sysconf("SC_CLK_TCK")
 
 
@@ -55,7 +56,9 @@ def bound(row, cpus):
     if row.get("disk_busy") is not None:
         words.append("disk %.0f %% of the time busy, %.2f ms a write, %.0f MiB/s" % (
             row["disk_busy"] * 100, row["write_ms"], row["disk_mib_s"]))
-    if row.get("idle_cpus") is not None and row["idle_cpus"] < 0.1 * cpus:
+    if row.get("other_cpus", 0) > NOISE * cpus:
+        what = "somebody else's work on this machine: measure again"
+    elif row.get("idle_cpus") is not None and row["idle_cpus"] < 0.1 * cpus:
         what = "the processors"
     elif row.get("disk_busy") is not None and row["disk_busy"] > 0.8:
         what = "the disk"

@@ -18,7 +18,7 @@ from lib.ports import free_port                                 # noqa: E402
 # One address has 28,000 ports and each waits a minute after its connection: the load comes from several.
 FROM = ",".join("127.0.0.%d" % n for n in range(2, 10))
 
-patience = [10]     # seconds the source waits for one reply
+patience = [5]     # seconds the source waits for one reply
 
 
 def tools():

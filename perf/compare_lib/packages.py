@@ -3,6 +3,9 @@
 Mail servers conflict over /usr/sbin/sendmail, so only Postfix is installed. The others and what they
 need beyond the installed are downloaded and unpacked; place.py shows them their files where they
 expect them. No maintainer script runs and no service starts.
+
+An adapter pins the version of its first package. When the archive has it no more, the archive's own is taken, and
+the report says so.
 """
 
 import os
@@ -14,7 +17,8 @@ from pathlib import Path
 
 # RUNLEVEL=1 keeps invoke-rc.d from starting what is installed.
 ENVIRON = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1", "LC_ALL": "C"}
-_unpacked = {}
+_unpacked = {}      # {packages: folder}
+_taken = {}         # {package: version} of what was unpacked
 _updated = []
 
 
@@ -44,41 +48,52 @@ def installed(name):
     return done.stdout.endswith(" installed")
 
 
-def install(wanted):
+def _retried(command, cwd=None):
+    done = _run(command, cwd)
+    if done.returncode:
+        _update()
+        done = _run(command, cwd)
+    return done
+
+
+def _with_pin(wanted, pinned):
+    """What to ask apt for: the pinned version first, then without."""
+    plain = list(wanted)
+    return ([["%s=%s" % (plain[0], pinned), *plain[1:]]] if pinned else []) + [plain]
+
+
+def install(wanted, pinned=""):
     """None, or why not."""
     missing = [name for name in wanted if not installed(name)]
     if not missing:
         return None
     if os.geteuid() != 0:
         return "%s: not installed, and only root can" % " ".join(missing)
-    command = ["apt-get", "install", "-y", "-qq", "--no-install-recommends", *missing]
-    done = _run(command)
-    if done.returncode:
-        _update()
-        done = _run(command)
-    return _reason(done) if done.returncode else None
+    for asked in _with_pin(missing, pinned if missing[0] == wanted[0] else ""):
+        done = _retried(["apt-get", "install", "-y", "-qq", "--no-install-recommends", *asked])
+        if done.returncode == 0:
+            return None
+    return _reason(done)
 
 
-def unpack(wanted):
+def unpack(wanted, pinned=""):
     """None, or why not; root_of() is then the folder."""
     key = tuple(wanted)
     if key in _unpacked:
         return None
-    plan = ["apt-get", "install", "-s", "--no-install-recommends", *wanted]
-    done = _run(plan)
-    if done.returncode:
-        _update()
-        done = _run(plan)
+    for asked in _with_pin(wanted, pinned):
+        done = _retried(["apt-get", "install", "-s", "--no-install-recommends", *asked])
+        if done.returncode == 0:
+            break
     if done.returncode:
         return _reason(done)
-    closure = re.findall(r"(?m)^Inst (\S+) (?!\[)", done.stdout)
-    already = [name for name in wanted if name not in closure]
+    # "Inst NAME (VERSION ARCHIVE ...)": what is installed already has its version in brackets before.
+    new = dict(re.findall(r"(?m)^Inst (\S+) \((\S+)", done.stdout))
+    closure = ["%s=%s" % i for i in new.items()]
+    already = [name for name in wanted if name not in new]
     folder = Path(tempfile.mkdtemp(prefix="rp-unpacked-"))
     os.chmod(folder, 0o755)
-    done = _run(["apt-get", "download", "-qq", *closure, *already], cwd=folder)
-    if done.returncode:
-        _update()
-        done = _run(["apt-get", "download", "-qq", *closure, *already], cwd=folder)
+    done = _retried(["apt-get", "download", "-qq", *closure, *already], folder)
     for path in sorted(folder.glob("*.deb")):
         if done.returncode == 0:
             done = _run(["dpkg-deb", "-x", str(path), str(folder / "root")])
@@ -87,6 +102,7 @@ def unpack(wanted):
         shutil.rmtree(folder, ignore_errors=True)
         return _reason(done)
     _unpacked[key] = folder
+    _taken.update(new)
     return None
 
 
@@ -101,6 +117,8 @@ def remove():
 
 
 def version(name):
+    if name in _taken:
+        return _taken[name]
     done = _run(["dpkg-query", "-W", "-f", "${Version}", name], timeout=30)
     if done.returncode == 0 and done.stdout:
         return done.stdout

@@ -1,5 +1,8 @@
 """report.md: what was measured, as tables around the plots."""
 
+import statistics
+
+from .counters import NOISE
 from .goals import spread as spread_of, tried, verdicts
 from .plots import group, middle
 from .stages import FAULTS
@@ -95,6 +98,12 @@ def asked(paper):
               "Ringpost against the better of stock and tuned Postfix **in the same round**; the "
               "median of the rounds' ratios counts, in brackets the lowest and the highest. CPU is "
               "that of all the server's processes.\n")
+    others = [r["other_cpus"] for of in paper.results.values() for scene in ("throughput", "sizes")
+              for r in of[scene] if r.get("other_cpus") is not None]
+    cpus = paper.facts["machine"]["processors"]
+    if others and statistics.median(others) > NOISE * cpus:
+        paper.add("> Others used %.1f of the %d processors during this run: measure again when the "
+                  "machine is quiet.\n" % (statistics.median(others), cpus))
     paper.picture("asked")
     paper.add(table(["", "asked", "measured", "Postfix", "Ringpost", "reached"],
                     [[v.goal.title, *verdict_cells(v)] for v in found]))
@@ -152,9 +161,9 @@ def head(paper):
               "`%s`\n" % facts["command"])
     if facts["options"]["quick"]:
         paper.add("> `--quick`: one short round shows that it works. Do not quote its figures.\n")
-    rows = [[s["title"], s["version"].replace("|", " "), s["source"]]
+    rows = [[s["title"], s["version"].replace("|", " "), s.get("pinned", "–"), s["source"]]
             for s in facts["servers"].values()]
-    paper.add(table(["server", "version", "from"], rows))
+    paper.add(table(["server", "version", "the pinned one", "from"], rows))
     for title, reason in facts["left_out"].items():
         paper.add("**Left out: %s.** %s\n" % (title, reason))
 

@@ -79,8 +79,9 @@ def test_without_postfix_there_is_no_ratio():
 
 @pytest.mark.parametrize("change,expected", [
     ({"idle_cpus": 0.1}, "the processors"), ({"disk_busy": 0.9}, "the disk"),
-    ({"drain": 2.0}, "the deliveries, which lag"), ({"sessions": 1}, "the time of one accept"),
-    ({}, "neither")], ids=["processors", "disk", "deliveries", "one session", "neither"])
+    ({"other_cpus": 0.9}, "somebody else"), ({"drain": 2.0}, "the deliveries, which lag"), ({"sessions": 1}, "the time of one accept"),
+    ({}, "neither")], ids=["processors", "disk", "others", "deliveries",
+                        "one session", "neither"])
 def test_what_bounds_a_rate(change, expected):
     found = {"server_cpus": 0.5, "tools_cpus": 0.3, "other_cpus": 0.1, "idle_cpus": 1.1, "disk_busy": 0.3,
              "write_ms": 0.3, "disk_mib_s": 90.0, "sessions": 20, "drain": 0.1, "messages": 20000,
