@@ -35,6 +35,179 @@ static void play(const struct slot_rules *r, const int *sizes, char *out)
     *out = '\0';
 }
 
+/* "... could never accumulate more than transport_minimum_delivery_slots": it is not tried to pass
+ * one that ends with fewer. */
+static void who_may_be_passed_at_all(void **state)
+{
+    (void)state;
+    static const struct {
+        int64_t cost, minimum, left, gone;
+        bool may;
+    } rows[] = {
+        {5, 3, 15, 0, true},  {5, 3, 14, 0, false}, {5, 3, 1, 14, true}, {5, 3, 0, 15, true},
+        {5, 0, 1, 0, true},   {2, 3, 6, 0, true},   {2, 3, 5, 0, false}, {1, 0, 1000, 0, false},
+        {0, 0, 1000, 0, false}, {5, 1000, 4999, 0, false}, {5, 1000, 5000, 0, true},
+    };
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        struct slot_rules r = {.cost = rows[i].cost, .minimum = rows[i].minimum};
+        struct slots s = {.left = rows[i].left, .gone = rows[i].gone};
+        if (slots_passable(&r, &s) != rows[i].may)
+            fail_msg("row %zu", i);
+    }
+}
+
+/* "We know how many are accumulated and how many are left to deliver, so we know how many it may yet
+ * accumulate at maximum": who needs no more is a candidate. */
+static void how_many_slots_it_may_yet_have(void **state)
+{
+    (void)state;
+    static const struct {
+        int64_t cost, left, gone, given, ever;
+    } rows[] = {
+        {5, 1000, 0, 0, 200}, {5, 500, 500, 0, 200}, {5, 0, 1000, 150, 50}, {5, 1000, 0, 200, 0},
+        {5, 4, 0, 0, 0},      {5, 5, 0, 0, 1},       {2, 4, 0, 0, 2},       {2, 2, 2, 1, 1},
+        {0, 1000, 0, 0, 0},   {1, 1000, 0, 0, 0},
+    };
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        struct slot_rules r = {.cost = rows[i].cost};
+        struct slots s = {.left = rows[i].left, .gone = rows[i].gone, .given = rows[i].given};
+        if (slots_ever(&r, &s) != rows[i].ever)
+            fail_msg("row %zu: %ld", i, (long)slots_ever(&r, &s));
+    }
+}
+
+/* "Each time k entries of the job are selected for delivery, this counter is incremented by one"; the
+ * loan is added to it, the discount taken from what is needed. */
+static void when_enough_has_been_earned(void **state)
+{
+    (void)state;
+    static const struct {
+        struct slot_rules rules;
+        int64_t gone, given, need;
+        bool enough;
+    } rows[] = {
+        {{2, 0, 0, 0}, 3, 0, 2, false}, /* 3 / 2 = 1 */
+        {{2, 0, 0, 0}, 4, 0, 2, true},
+        {{2, 0, 0, 0}, 4, 1, 2, false}, /* one of the two is given away */
+        {{2, 0, 0, 0}, 6, 1, 2, true},
+        {{2, 0, 50, 0}, 1, 0, 2, false}, /* half of two, at two each */
+        {{2, 0, 50, 0}, 2, 0, 2, true},
+        {{5, 3, 0, 0}, 0, 0, 3, true}, /* three in advance */
+        {{5, 3, 0, 0}, 0, 0, 4, false},
+        {{5, 3, 0, 0}, 4, 0, 4, false},
+        {{5, 3, 0, 0}, 5, 0, 4, true},
+        {{5, 3, 0, 0}, 0, 3, 1, false}, /* the loan is paid back before the next */
+        {{5, 3, 0, 0}, 5, 3, 1, true},
+        {{5, 3, 50, 3}, 0, 0, 6, true}, /* the usual rules: three in advance do for six */
+        {{5, 3, 50, 3}, 0, 0, 7, false},
+        {{5, 3, 50, 3}, 2, 0, 7, false}, /* 7 / 2 - 3 = 0.5 slots: 2.5 requests */
+        {{5, 3, 50, 3}, 3, 0, 7, true},
+        {{5, 3, 50, 3}, 9, 0, 10, false},
+        {{5, 3, 50, 3}, 10, 0, 10, true},
+        {{5, 0, 100, 0}, 0, 0, 1000, true}, /* all in advance */
+        {{5, 0, 100, 0}, 0, 1, 1000, false}, /* but not twice */
+        {{5, 0, 200, 0}, 0, 0, 1000, true},
+    };
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        struct slots s = {.left = 1000, .gone = rows[i].gone, .given = rows[i].given};
+        if (slots_enough(&rows[i].rules, &s, rows[i].need) != rows[i].enough)
+            fail_msg("row %zu", i);
+    }
+}
+
+/* "The one with maximum enqueue_time/recipient_entry_count": one that needs n times as much has to
+ * wait n times as long. */
+static void the_score(void **state)
+{
+    (void)state;
+    static const struct {
+        int64_t left, gone, waited_s, other_left, other_waited_s;
+        bool first;
+    } rows[] = {
+        {1, 0, 10, 1, 9, true},       {1, 0, 10, 2, 20, true},     {1, 0, 10, 2, 22, false},
+        {10, 0, 1000, 1, 101, false}, {10, 0, 1020, 1, 100, true}, {5, 5, 100, 9, 100, false},
+    };
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        struct slots s = {.left = rows[i].left, .gone = rows[i].gone};
+        struct slots other = {.left = rows[i].other_left};
+        double score = slots_score(&s, rows[i].waited_s * 1000000000);
+        double against = slots_score(&other, rows[i].other_waited_s * 1000000000);
+        if ((score > against) != rows[i].first)
+            fail_msg("row %zu: %g against %g", i, score, against);
+    }
+}
+
+/* "If for every k>1 normally used slots we accumulate one free delivery slot, ... not worse than
+ * (k+1)/k if only non-recursive preemption happens": mail with one recipient each, without end. */
+static void the_inflation_by_small_mail(void **state)
+{
+    (void)state;
+    enum { LONG = 1000, SMALL = 600 };
+    static struct slots slots[SMALL + 1];
+    static struct line_item items[SMALL + 1];
+    for (int64_t k = 2; k <= 12; k++) {
+        struct slot_rules r = {.cost = k, .loan = 3, .discount = 50, .minimum = 3};
+        struct line line;
+        int passed = 0;
+        line_init(&line);
+        for (int i = 0; i <= SMALL; i++) {
+            slots[i] = (struct slots){.id = (uint64_t)i + 1, .left = i == 0 ? LONG : 1};
+            line_item_init(&items[i], &slots[i]);
+            items[i].since_ns = i;
+            line_add(&line, &items[i]);
+        }
+        while (slots[0].left > 0) {
+            struct line_item *next = line_next(&line, &r, 1000);
+            next->slots->left--;
+            next->slots->gone++;
+            passed += next != &items[0];
+            if (next->slots->left == 0)
+                line_remove(next);
+        }
+        assert_int_equal(passed, LONG / k);
+    }
+}
+
+/* "We could first accumulate one hundred free slots, and only after then preempt the first job ...
+ * Applying the algorithm recursively, the hundred recipient job can accumulate ten." */
+static void a_hundred_in_a_thousand_and_ten_in_a_hundred(void **state)
+{
+    (void)state;
+    static const int sizes[] = {1000, 100, 10};
+    struct slot_rules r = {.cost = 5, .minimum = 1};
+    struct slots slots[3];
+    struct line_item items[3];
+    struct line line;
+    int64_t began[3] = {0}, at = 0, gone_before[3] = {0};
+    line_init(&line);
+    for (int i = 0; i < 3; i++) {
+        slots[i] = (struct slots){.id = (uint64_t)i + 1, .left = sizes[i]};
+        line_item_init(&items[i], &slots[i]);
+        items[i].since_ns = i;
+        if (i < 2)
+            line_add(&line, &items[i]);
+    }
+    for (; !line_empty(&line); at++) {
+        struct line_item *next = line_next(&line, &r, 1000 + at);
+        int i = (int)(next - items);
+        if (slots[i].gone == 0) {
+            began[i] = at;
+            gone_before[i] = slots[i == 0 ? 0 : i - 1].gone;
+        }
+        slots[i].left--;
+        slots[i].gone++;
+        if (slots[i].left == 0)
+            line_remove(next);
+        if (i == 1 && slots[1].gone == 1) /* it arrives when the hundred has begun */
+            line_add(&line, &items[2]);
+    }
+    assert_int_equal(gone_before[1], 500); /* 100 slots at 5 */
+    assert_int_equal(began[1], 500);
+    assert_int_equal(gone_before[2], 50); /* 10 slots at 5 */
+    assert_int_equal(began[2], 550);
+    assert_int_equal(at, 1110);
+}
+
 static void rows_of_the_readme(void **state)
 {
     (void)state;
@@ -54,6 +227,8 @@ static void rows_of_the_readme(void **state)
         {"just large enough", {5, 3, 50, 3}, {15, 1}, "2111111111111111"},
         {"one that needs more than it will ever earn does not pass", {5, 3, 50, 1}, {10, 3, 2}, "331111111111222"},
         {"equal sizes keep their order", {5, 3, 50, 1}, {3, 3, 3}, "111222333"},
+        {"the usual rules: a letter passes at once", {5, 3, 50, 3}, {20, 1}, "211111111111111111111"},
+        {"one that came first is not passed by an equal", {2, 0, 0, 1}, {4, 4}, "11112222"},
         {"each when enough has been earned for it", {2, 0, 0, 1}, {12, 4, 1}, "11311111111222211"},
     };
     for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
@@ -151,13 +326,48 @@ static void one_that_comes_back_has_its_place(void **state)
     assert_ptr_equal(line_first(&line), &items[0]);
 }
 
+/* Its destination was full for a while ("blocker jobs"): it does not pay for its slots again. */
+static void one_that_was_blocked_passes_again(void **state)
+{
+    (void)state;
+    struct slot_rules r = {.cost = 2, .minimum = 1};
+    struct slots slots[] = {{.id = 1, .left = 20}, {.id = 2, .left = 3}};
+    struct line_item items[2];
+    struct line line;
+    line_init(&line);
+    for (int i = 0; i < 2; i++) {
+        line_item_init(&items[i], &slots[i]);
+        items[i].since_ns = i;
+        line_add(&line, &items[i]);
+    }
+    for (int i = 0; i < 7; i++) {
+        struct line_item *next = line_next(&line, &r, 1000);
+        next->slots->left--;
+        next->slots->gone++;
+    }
+    assert_int_equal(slots[0].gone, 6);
+    assert_int_equal(slots[0].given, 3);
+    line_remove(&items[1]);
+    assert_ptr_equal(line_next(&line, &r, 1000), &items[0]);
+    line_add(&line, &items[1]);
+    assert_ptr_equal(line_next(&line, &r, 1000), &items[1]);
+    assert_int_equal(slots[0].given, 3);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(who_may_be_passed_at_all),
+        cmocka_unit_test(how_many_slots_it_may_yet_have),
+        cmocka_unit_test(when_enough_has_been_earned),
+        cmocka_unit_test(the_score),
+        cmocka_unit_test(the_inflation_by_small_mail),
+        cmocka_unit_test(a_hundred_in_a_thousand_and_ten_in_a_hundred),
         cmocka_unit_test(rows_of_the_readme),
         cmocka_unit_test(the_bound_holds),
         cmocka_unit_test(who_passes),
         cmocka_unit_test(one_that_comes_back_has_its_place),
+        cmocka_unit_test(one_that_was_blocked_passes_again),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
