@@ -139,6 +139,11 @@ bool queue_full(struct queue *q)
     return store_full(q->store);
 }
 
+bool queue_crowded(const struct queue *q)
+{
+    return store_crowded(q->store);
+}
+
 /* It stays in the log and is found through the index, if it is not gone or held by now. */
 static void leave_in_log(struct sched *s, struct qmsg *m)
 {

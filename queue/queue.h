@@ -57,6 +57,9 @@ struct draft {
 struct err *queue_begin(struct queue *q, struct draft **out) MUST_USE;
 /* What it would say. Looks at the disk once a second (yields). */
 bool queue_full(struct queue *q);
+/* More comes in than leaves: fresh content fills half of its memory. What has an index row by then (queue mail that
+ * waits for a second or more) is read from the log again when its turn comes. Does not wait. */
+bool queue_crowded(const struct queue *q);
 /* Content in wire form: lines end in CRLF. Yields only when it spills to a file.
  * ERR_FULL: disk full (452). After an error only abort is allowed. */
 struct err *draft_write(struct draft *d, struct str bytes) MUST_USE;

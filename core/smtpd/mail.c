@@ -2,7 +2,15 @@
 #include "core/mail/ehlo.h"
 #include "core/smtpd/restrict/restrict.h"
 #include "core/smtpd/session.h"
+#include "io/base/clock.h"
 #include "io/base/log.h"
+#include "io/fiber/fiber.h"
+
+#include <stdatomic.h>
+
+#define TELL_EVERY_S 60
+#define LOOK_MS      20
+#define LOOK_EACH_US 100
 
 static struct command_rules rules_of(const struct smtpd *s)
 {
@@ -61,6 +69,28 @@ static struct verdict allowed(struct smtpd *s, struct str sender)
     return s->stand_alone || s->p->smtpd_delay_reject ? v : restrict_mail(s, sender);
 }
 
+/* Mail that comes in faster than it leaves waits at the door, for it would only wait inside: each MAIL a little, and
+ * in_flow_delay at most, so that a site that takes its mail slowly stops nobody. */
+static void inflow_wait(struct smtpd *s)
+{
+    static _Atomic unsigned waiting;
+    static _Atomic int64_t told_ns;
+    int64_t now = clock_mono_ns(), told = told_ns, until = now + s->p->in_flow_delay * NS_PER_S;
+
+    if (now - told > TELL_EVERY_S * NS_PER_S && atomic_compare_exchange_strong(&told_ns, &told, now))
+        log_warning(s->svc->log_tag, "mail arrives faster than it is delivered: MAIL waits for up to "
+                                     "in_flow_delay (%lld s)", (long long)s->p->in_flow_delay);
+    smtpd_flush(s);
+    /* Many that wait look seldom. */
+    int64_t step = LOOK_MS * NS_PER_MS + atomic_fetch_add(&waiting, 1) * LOOK_EACH_US * NS_PER_US;
+    for (; s->end == END_NOT && queue_crowded(s->queue) && now < until; now = clock_mono_ns()) {
+        struct err *e = fiber_sleep_until(now + step < until ? now + step : until);
+        if (e)
+            smtpd_trouble(s, e);
+    }
+    atomic_fetch_sub(&waiting, 1);
+}
+
 bool smtpd_mail(struct smtpd *s, const struct command *c)
 {
     struct command_rules rules = rules_of(s);
@@ -85,6 +115,8 @@ bool smtpd_mail(struct smtpd *s, const struct command *c)
         smtpd_reply_verdict(s, &why);
         return false;
     }
+    if (s->p->in_flow_delay > 0 && s->queue && queue_crowded(s->queue))
+        inflow_wait(s);
     struct verdict v = allowed(s, sender);
     if (v.code) {
         smtpd_reply_verdict(s, &v);

@@ -237,6 +237,9 @@ static void put_done(struct round *r)
             m->stage = STAGE_INDEXED;
             atomic_fetch_sub_explicit(&r->store->young_bytes, m->pub.place.length,
                                       memory_order_relaxed);
+            /* It has waited for a second: the memory is for what comes now. */
+            if (store_crowded(r->store))
+                qmsg_drop_content(&m->pub);
         } else { /* removed while the round waited: its REMOVE is not safe yet, its row goes with the next */
             (void)umap_put(&r->store->dead, m->pub.seq, r->store);
         }

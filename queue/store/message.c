@@ -132,6 +132,12 @@ void content_unref(struct content *c)
     mem_free(c);
 }
 
+bool store_crowded(const struct store *s)
+{
+    uint64_t limit = atomic_load_explicit(&s->memory_limit_bytes, memory_order_relaxed);
+    return atomic_load_explicit(&s->content_bytes, memory_order_relaxed) > limit / 2 && limit > 0;
+}
+
 void qmsg_drop_content(struct qmsg *m)
 {
     struct store *s = message_of(m)->store;

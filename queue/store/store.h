@@ -62,6 +62,8 @@ void store_end_waits(struct store *s);
 struct err *store_begin(struct store *s, struct queue *q, struct draft **out) MUST_USE;
 /* It would be refused: less than minfree_bytes left. Looks at the disk once a second (yields). */
 bool store_full(struct store *s);
+/* Content in memory is more than half of memory_limit_bytes. */
+bool store_crowded(const struct store *s);
 /* Durable when it returns NULL: the draft is consumed, *out has one reference for the caller.
  * env is copied into the message's arena with size = bytes of the draft (data_size stays the
  * caller's), arrival_us = the draft's when 0. ENV_HOLD in env->flags sets MESSAGE_HOLD. On error
