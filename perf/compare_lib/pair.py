@@ -142,7 +142,7 @@ class Own(Pair):
 
     def command(self, sessions, reuse, messages, seconds, port):
         self.json.unlink(missing_ok=True)
-        return [str(load.tools() / "smtp_source"), "-q", "-j", str(self.json), "--bind", load.FROM,
+        return [str(load.tools() / "smtp_source"), "-q", "-j", str(self.json),
                 "--timeout", "60s", "-s", str(sessions), "-c", "0" if reuse else "1", "-l", str(SIZE),
                 *(["-m", "0", "--seconds", str(seconds)] if seconds else ["-m", str(messages)]),
                 "127.0.0.1:%d" % port]

@@ -68,9 +68,8 @@ def warm(world):
 
 def throughput(world):
     warm(world)
-    for sessions in world.options.sessions:
-        for reuse in world.options.reuse:
-            yield closed(world, sessions, reuse, "10k", world.options.seconds)
+    for sessions, reuse in world.options.cells:
+        yield closed(world, sessions, reuse, "10k", world.options.seconds)
 
 
 def sizes(world):
