@@ -20,7 +20,8 @@ class Net:
         self.dns = DnsServer(zones)
         self.server = Ringpost(params={
             "dns_forward": self.dns.forward, "smtp_dns_support_level": "enabled",
-            "transport_maps": "inline:{%s=smtp:%s:%d}" % (DOMAIN, DOMAIN, self.port), **params})
+            "transport_maps": "inline:{%s=smtp:%s:%d}" % (DOMAIN, DOMAIN, self.port),
+            **{name: str(value).replace("PORT", str(self.port)) for name, value in params.items()}})
 
     def __enter__(self):
         try:

@@ -51,6 +51,23 @@ def test_one_probe_in_a_while_and_then_back_to_the_preferred_host():
         assert len(net.sinks[1].messages) >= 15, len(net.sinks[1].messages)
 
 
+def test_a_fallback_relay_does_not_wait_for_dead_hosts():
+    with Net(ZONES, {3: {}}, smtp_connection_cache_on_demand="no", smtp_fallback_relay="[127.0.1.3]:PORT") as net:
+        send_all(net, MANY)
+        assert len(net.sinks[3].messages) == MANY
+        assert 1 <= met(net) <= 20, met(net)
+
+
+def test_the_sixth_address_is_found_behind_five_dead_ones():
+    """smtp_mx_address_limit counts those that may be reached first."""
+    zones = {DOMAIN: {"MX": ["%d0 mx%d.example.net." % (n, n) for n in range(1, 7)]}, **hosts(*range(1, 7))}
+    with Net(zones, {6: {}}) as net:
+        assert net.outcome(net.send("one"))[2] == "deferred"
+        assert net.outcome(net.send("two"))[2] == "sent"
+        net.server.run("postqueue", "-f", check=True)
+        net.sinks[6].wait(2)
+
+
 def test_nothing_else_left():
     with Net(ZONES, {}, minimal_backoff_time="1000s") as net:
         for number in range(3):

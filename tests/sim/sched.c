@@ -163,6 +163,11 @@ static void attempt(struct request *r)
     for (size_t i = 0; i < r->rcpt_count; i++)
         if (!w.mails[number_of(r->rcpts[i].rcpt)].list)
             check_retry(number_of(r->rcpts[i].rcpt), now);
+    if (s != NULL && agent_dies(s, r)) {
+        for (size_t i = 0; i < r->rcpt_count; i++)
+            w.mails[number_of(r->rcpts[i].rcpt)].tried_ns = now;
+        return;
+    }
     if (s != NULL) {
         w.attempts++;
         check_patience(r, s, now);
@@ -295,7 +300,7 @@ static void options_of(struct sched_options *o)
         .backoff_jitter = 20,
         .maximal_lifetime_s = 5 * DAY_S,
         .bounce_lifetime_s = 5 * DAY_S,
-        .transport_retry_s = 60,
+        .transport_retry_s = AGENT_RETRY_S,
         .defer_transports = "",
     };
     o->fallback.name = "";
@@ -346,11 +351,12 @@ static void say_what_was(void)
         limited += s->kind == SITE_LIMITED ? s->attempts : 0;
     }
     printf("seed %llu: %llu attempts, %llu deferrals, %llu probes; dead hosts asked %llu times and "
-           "passed by %llu times; 421 over a limit %.1f %%; small mail for healthy sites waits %.3f s "
+           "passed by %llu times; %llu deaths of an agent; 421 over a limit %.1f %%; small mail for healthy sites waits %.3f s "
            "at most\n",
            (unsigned long long)sim.seed, (unsigned long long)w.attempts,
            (unsigned long long)w.deferred, (unsigned long long)probes, (unsigned long long)asked,
            (unsigned long long)passed,
+           (unsigned long long)model.agent_deaths,
            limited > 0 ? 100.0 * (double)refused / (double)limited : 0.0,
            (double)w.longest_ns / 1e9);
 }

@@ -59,6 +59,8 @@ void model_begin(int days)
 {
     memset(&model, 0, sizeof model);
     smtp_reach_clear();
+    model.agent_from_ns = model_ms(0, TRAFFIC_S * 500);
+    model.agent_for_ns = model_ms(1800000, 3600000);
     for (int i = 0; i < SITES; i++)
         make_site(i, days > 0 ? DAY_S * NS_PER_S : INT64_MAX);
 }
@@ -114,6 +116,28 @@ static void check_limits(struct site *s, const struct request *r, int64_t now)
         sim_fail("%s is tried again after %.3f s", r->nexthop, (double)(now - s->begun_ns) / 1e9);
     if (r->dest->window.probing)
         check_probe(s, r->nexthop, now);
+}
+
+/* --- an agent that does not work */
+
+/* The first of a moment find out; then it is left alone for transport_retry_time. */
+static void check_agent(const char *name, int64_t now)
+{
+    int64_t since = now - model.agent_tried_ns;
+    if (model.agent_tried_ns > 0 && since > 50 * NS_PER_MS && since < AGENT_RETRY_S * NS_PER_S)
+        sim_fail("%s: its agent is tried again after %.3f s", name, (double)since / 1e9);
+    if (since > 50 * NS_PER_MS)
+        model.agent_tried_ns = now;
+    model.agent_deaths++;
+}
+
+bool agent_dies(const struct site *s, const struct request *r)
+{
+    int64_t now = clock_mono_ns(), since = now - model.agent_from_ns;
+    if (!s->paced || since < 0 || since % s->every_ns >= model.agent_for_ns)
+        return false;
+    check_agent(r->nexthop, now);
+    return true;
 }
 
 /* --- two hosts, of which the first may be dead; who asks in which order is core/smtp's own */

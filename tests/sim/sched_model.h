@@ -14,6 +14,7 @@ enum {
     MINIMAL_S = 300,
     MAXIMAL_S = 4000,
     DAY_S = 86400,
+    AGENT_RETRY_S = 60, /* transport_retry_time */
 };
 
 enum site_kind {
@@ -47,6 +48,9 @@ struct model {
     struct site sites[SITES];
     struct sched_transport transports[2]; /* smtp; rate, for those that are paced */
     int out[2];
+    int64_t agent_from_ns, agent_for_ns; /* when the agent of the paced ones dies of each request */
+    int64_t agent_tried_ns;              /* the last time it did; 0: it was not tried */
+    uint64_t agent_deaths;
     int64_t burst_ns; /* when DOWN_SITE got its backlog; 0: not yet */
 };
 extern struct model model;
@@ -58,6 +62,8 @@ void model_nap(int64_t ns);
 bool site_is_down(const struct site *s, int64_t now);
 /* Takes what comes within seconds. */
 bool site_is_healthy(const struct site *s);
+/* The agent dies of this request: nobody answers it. */
+bool agent_dies(const struct site *s, const struct request *r);
 /* Plays an attempt. False: the site refused it, all of it. Yields. */
 bool site_attempt(struct site *s, const struct request *r);
 
