@@ -47,7 +47,8 @@ def closed(world, sessions, reuse, size, seconds):
     after = world.snapshot(done["cpu_user_s"] + done["cpu_system_s"])
     row = {"sessions": sessions, "reuse": reuse, "size": size, "messages": done["accepted"],
            "accepted": done["messages_per_s"], "refused": done["refused"] + done["broken"],
-           "delivered": came / (delivered_at - began), "undelivered": done["accepted"] - came,
+           "delivered": came / (delivered_at - began), "undelivered":
+           max(0, done["accepted"] - came),
            "drain": max(0.0, delivered_at - accepted_at),
            "p50": done["latency"]["dot"]["p50_us"], "p99": done["latency"]["dot"]["p99_us"],
            "source": (done["cpu_user_s"] + done["cpu_system_s"]) / done["accepted"] * 1e6,
