@@ -134,30 +134,29 @@ static bool lies_in(const struct qmsg_place *p, const struct spot *t)
 }
 
 /* The first block of a message, or that of a segment. One spot in a file. */
-static bool spoil_one(void)
+static void spoil_one(void)
 {
     const struct qmsg_place *p = &w.mails[sim_below(OLD)].place;
     struct spot t = {.epoch = p->epoch};
     t.at = sim_chance(10) ? 0 : p->at / BLOCK_BYTES * BLOCK_BYTES;
     for (size_t i = 0; i < w.spot_count; i++)
         if (w.spots[i].epoch == t.epoch)
-            return false;
+            return;
     snprintf(t.name, sizeof t.name, "seg-%016llx", (unsigned long long)t.epoch);
     snprintf(t.path, sizeof t.path, CUTS_QUEUE "/log/%s", t.name);
     if (!disk_unreadable(t.path, t.at, BLOCK_BYTES))
-        return false;
+        return;
     for (uint64_t n = 0; n < w.count; n++)
         w.mails[n].hidden |= w.mails[n].there && lies_in(&w.mails[n].place, &t);
     if (sim.verbose)
         fprintf(stderr, "sim: %s cannot be read at %llu\n", t.name, (unsigned long long)t.at);
     w.spots[w.spot_count++] = t;
-    return true;
 }
 
 static void spoil(bool stopped)
 {
     for (uint64_t left = 1 + sim_below(SPOTS_MAX); left > 0; left--)
-        (void)spoil_one();
+        spoil_one();
     for (uint64_t n = 0; n < w.count; n++)
         done.hidden += w.mails[n].hidden;
     /* After a cut the index may be behind what lies there. */
