@@ -395,6 +395,8 @@ static struct err *keep(struct store *s)
     if (spares_short(s) || clock_mono_ns() - s->round_ns >= s->index_delay_ms * NS_PER_MS)
         e = keeper_round(s, s->index_delay_ms);
     space_free(s);
+    if (e == NULL)
+        e = space_free_between(s);
     while (e == NULL && more && !s->stopping)
         e = space_prepare(s, &more);
     if (e == NULL)

@@ -47,11 +47,18 @@ struct segment {
     uint64_t epoch, size;
     int fd; /* for writing; -1 once closed */
     bool poisoned;
+    bool unusable; /* in raw: it is to be deleted when it is the first */
     bool has_data;               /* recovery: a batch stands in it */
     uint64_t after;              /* recovery: what that batch says of the log before it */
     char name[SEGMENT_NAME_MAX]; /* in log/ */
     uint64_t rows_bytes;         /* of records that index rows point to. store.lock */
     uint32_t pins;               /* readers. store.lock */
+    /* --- of one that was begun in this run, and not as its first (between.c). log.lock while it is written to */
+    bool follows;        /* a segment of this run that was whole to its end */
+    bool said_much;      /* too much to keep count of */
+    uint64_t seq_floor;  /* next_seq when its first batch was written; 0 = of an earlier run */
+    uint64_t seq_end;    /* and when the log went on to another; 0 = it did not, or of an earlier run */
+    struct buf said;     /* u64 each: messages from before seq_floor of which a MARK or REMOVE stands in it */
 };
 
 struct store {
@@ -72,6 +79,7 @@ struct store {
     uint32_t replay_rows;
 
     _Atomic uint64_t next_seq;
+    uint64_t run_seq; /* what it was at the start */
     _Atomic uint64_t content_bytes;
     _Atomic int64_t space_checked_ns;
     _Atomic bool space_short;
@@ -88,8 +96,9 @@ struct store {
     struct umap by_epoch; /* of those */
     size_t segment_count;
     struct list spares; /* headers written, ready */
-    struct list raw;    /* written full once, header stale */
+    struct list raw;    /* written full once, header stale; the one that was freed first is first */
     size_t spare_count, raw_count;
+    struct sem raw_turn; /* one segment after the other loses what it held */
     uint64_t next_epoch;
     uint64_t rows_bytes; /* sum over segments */
     /* Some of this segment could not be read when the index was built: the log from there on is
@@ -184,7 +193,7 @@ void segment_known(struct store *s, struct segment *g); /* recovery: append, by_
 struct err *space_prepare(struct store *s, bool *made_out) MUST_USE;
 /* Oldest segments that nothing needs go to raw or away. Yields. */
 void space_free(struct store *s);
-/* This one is not needed any more: it is older than all that are, and newer than all in raw. Yields. */
+/* This one is not needed any more; what was given before it goes, or is used, before it. Yields. */
 void segment_give(struct store *s, struct segment *g);
 /* Live bytes moved by an index transaction. */
 void space_rows_add(struct store *s, uint64_t epoch, int64_t bytes);
@@ -195,7 +204,17 @@ void segment_unpin(struct store *s, uint64_t epoch);
  * active segment is used. */
 enum { SPARES_WANTED = 1, SPARES_MAX = 4, SEGMENTS_FLOOR = 4, SPARE_WHEN_USED = 8 };
 
+/* --- between.c */
+/* Segments that nothing needs, wherever they lie. Yields. */
+struct err *space_free_between(struct store *s) MUST_USE;
+void segment_said(struct segment *g, uint64_t seq); /* log.lock */
+
 /* --- store.c */
+/* Its present state is appended once more, all of it: what was said of it before is not needed. Safe after the next
+ * log_sync, as store_say_removed is. */
+void store_say_again(struct qmsg *m);
+/* A REMOVE of a message that is gone already. */
+void store_say_removed(struct store *s, uint64_t seq);
 void store_set_dirty(struct message *m); /* its index row is to be written */
 /* store_remove for a message that is in the index and not in memory. */
 void store_remove_row(struct store *s, uint64_t seq, uint32_t flags, bool spilled);

@@ -7,6 +7,20 @@
 #include "io/base/rand.h"
 #include "queue/store/recover.h"
 
+/* Each first batch tells where the log before it ended. Where that segment is gone it was freed under an index
+ * that covered it; to an older one something would be missing. */
+static bool something_is_gone(const struct store *s, uint64_t covered)
+{
+    LIST_EACH(&s->segments, node)
+    {
+        const struct segment *g = CONTAINER(node, struct segment, link);
+        uint64_t before = g->after >> 32;
+        if (g->has_data && before >= covered >> 32 && umap_get(&s->by_epoch, before) == NULL)
+            return true;
+    }
+    return false;
+}
+
 /* Does what the index says fit the log that is there? */
 static const char *index_unfit(const struct store *s, uint64_t secret, uint64_t covered)
 {
@@ -16,6 +30,8 @@ static const char *index_unfit(const struct store *s, uint64_t secret, uint64_t 
         return "it belongs to another log";
     if (covered >> 32 < CONTAINER(s->segments.next, struct segment, link)->epoch)
         return "it is older than the log";
+    if (something_is_gone(s, covered))
+        return "the log goes on without segments that it does not know";
     return NULL;
 }
 
@@ -255,6 +271,7 @@ static struct err *recover_with(struct recovery *r, const char *path)
         r->next_seq = FIRST_SEQ;
     number_above_content(r);
     atomic_store(&s->next_seq, r->next_seq);
+    s->run_seq = r->next_seq;
     s->rebuild.end = r->end;
     s->rebuild.last = r->last;
     s->rebuild.sweep = true;

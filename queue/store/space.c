@@ -20,6 +20,7 @@ void segments_init(struct store *s)
     list_init(&s->segments);
     list_init(&s->spares);
     list_init(&s->raw);
+    sem_init_count(&s->raw_turn, 1);
 }
 
 static void list_free(struct list *head)
@@ -29,6 +30,7 @@ static void list_free(struct list *head)
         struct segment *g = CONTAINER(node, struct segment, link);
         if (g->fd >= 0)
             (void)io_close(g->fd);
+        buf_fini(&g->said);
         mem_free(g);
     }
 }
@@ -135,18 +137,38 @@ static struct err *arm(struct store *s, struct segment *g)
         e = io_fsync(s->log_dir_fd, false);
     }
     g->size = s->segment_bytes;
-    g->rows_bytes = 0;
+    g->rows_bytes = g->seq_floor = g->seq_end = g->after = 0;
+    g->follows = g->said_much = false;
+    buf_reset(&g->said);
     return e;
 }
 
-static void discard(struct store *s, struct segment *g)
+static struct err *sync_names(struct store *s)
 {
+    return io_fsync(s->log_dir_fd, false);
+}
+
+/* The name is gone for good before that of another segment goes. Else it is kept, and is the first to go. */
+static bool discard(struct store *s, struct segment *g)
+{
+    struct err *e = io_unlinkat(s->log_dir_fd, g->name, 0);
+    if (e == NULL || e->kind == ERR_NOTFOUND)
+        e = sync_names(s);
     if (g->fd >= 0)
         (void)io_close(g->fd);
-    struct err *e = io_unlinkat(s->log_dir_fd, g->name, 0);
-    if (e != NULL && e->kind != ERR_NOTFOUND)
-        log_warning("queue", "%s", e->text);
-    mem_free(g);
+    g->fd = -1;
+    if (e == NULL) {
+        buf_fini(&g->said);
+        mem_free(g);
+        return true;
+    }
+    log_warning("queue", "%s", e->text);
+    g->unusable = true;
+    pthread_mutex_lock(&s->lock);
+    list_push_front(&s->raw, &g->link);
+    s->raw_count++;
+    pthread_mutex_unlock(&s->lock);
+    return false;
 }
 
 struct fill {
@@ -224,31 +246,61 @@ static struct err *create(struct store *s, bool whole, struct segment **out)
     return NULL;
 }
 
-static struct segment *take_raw(struct store *s)
+/* The first of raw, when it is fit for use (or not: `unusable`). */
+static struct segment *take_raw(struct store *s, bool unusable)
 {
+    struct segment *g = NULL;
     pthread_mutex_lock(&s->lock);
-    struct list *node = list_pop_front(&s->raw);
-    if (node != NULL)
+    bool many = s->raw_count + s->spare_count > SPARES_MAX;
+    if (!list_empty(&s->raw)) {
+        g = CONTAINER(s->raw.next, struct segment, link);
+        if (unusable ? !g->unusable && !many : g->unusable)
+            g = NULL;
+    }
+    if (g != NULL) {
+        list_remove(&g->link);
         s->raw_count--;
+    }
     pthread_mutex_unlock(&s->lock);
-    return node != NULL ? CONTAINER(node, struct segment, link) : NULL;
+    return g;
+}
+
+static void raw_turn(struct store *s)
+{
+    struct err *e = sem_take(&s->raw_turn, DEADLINE_NEVER);
+    CHECK(e == NULL);
+}
+
+static struct err *armed_raw(struct store *s, struct segment **out)
+{
+    struct err *e = NULL;
+    fiber_shield_begin();
+    raw_turn(s);
+    struct segment *g = take_raw(s, false);
+    if (g != NULL)
+        e = arm(s, g);
+    if (e != NULL)
+        (void)discard(s, g);
+    sem_give(&s->raw_turn);
+    fiber_shield_end();
+    *out = e == NULL ? g : NULL;
+    return e;
 }
 
 static struct err *armed(struct store *s, bool whole, struct segment **out)
 {
-    struct segment *g = take_raw(s);
-    struct err *e = NULL;
-    if (g == NULL)
+    struct segment *g = NULL;
+    struct err *e = armed_raw(s, &g);
+    if (e == NULL && g == NULL) {
         e = create(s, whole, &g);
-    if (e != NULL || g == NULL)
-        return e;
-    e = arm(s, g);
-    if (e != NULL) {
-        discard(s, g);
-        return e;
+        if (e == NULL)
+            e = arm(s, g);
+        if (e != NULL && g != NULL)
+            (void)discard(s, g);
     }
-    *out = g;
-    return NULL;
+    if (e == NULL)
+        *out = g;
+    return e;
 }
 
 struct err *segment_make(struct store *s, struct segment **out)
@@ -353,39 +405,23 @@ static struct segment *detach_oldest(struct store *s)
     return g;
 }
 
-/* The name is gone for good before that of a later segment goes. */
-static void discard_for_good(struct store *s, struct segment *g)
-{
-    discard(s, g);
-    struct err *e = io_fsync(s->log_dir_fd, false);
-    if (e != NULL)
-        log_warning("queue", "%s", e->text);
-}
-
-/* For use again, or away. What is on the disk must always be the end of the log, with nothing left
- * out: a start without an index that met a MESSAGE, and not its REMOVE in a segment behind it, would
- * bring it back. So of what was freed the oldest goes first. */
+/* For use again, or away. A start without an index that met a MESSAGE, and not its REMOVE in a segment
+ * behind it, would bring it back. When this one was freed, what it says of messages in segments freed before it was
+ * not kept: so these go first. */
 void segment_give(struct store *s, struct segment *g)
 {
-    bool usable = !g->poisoned && g->size == s->segment_bytes;
-    struct segment *oldest;
-    do {
-        oldest = NULL;
-        pthread_mutex_lock(&s->lock);
-        if (usable && s->raw_count + s->spare_count < SPARES_MAX) {
-            list_push_back(&s->raw, &g->link);
-            s->raw_count++;
-            g = NULL;
-        } else if (s->raw_count > 0) {
-            oldest = CONTAINER(list_pop_front(&s->raw), struct segment, link);
-            s->raw_count--;
-        }
-        pthread_mutex_unlock(&s->lock);
-        if (oldest != NULL)
-            discard_for_good(s, oldest);
-    } while (oldest != NULL);
-    if (g != NULL)
-        discard_for_good(s, g);
+    bool gone = true;
+    fiber_shield_begin();
+    raw_turn(s);
+    pthread_mutex_lock(&s->lock);
+    g->unusable = g->poisoned || g->size != s->segment_bytes;
+    list_push_back(&s->raw, &g->link);
+    s->raw_count++;
+    pthread_mutex_unlock(&s->lock);
+    while (gone && (g = take_raw(s, true)) != NULL)
+        gone = discard(s, g);
+    sem_give(&s->raw_turn);
+    fiber_shield_end();
 }
 
 void space_free(struct store *s)

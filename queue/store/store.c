@@ -246,6 +246,27 @@ static void count_held(struct store *s, uint32_t before, uint32_t after)
         atomic_fetch_add_explicit(&s->held, change, memory_order_relaxed);
 }
 
+static void append_mark(struct store *s, uint64_t seq, const struct mark *k, bool lazy)
+{
+    size_t at = 0;
+    do {
+        struct buf body = {0};
+        size_t left = k->rcpt_count - at, n = left < MARK_RCPTS_MAX ? left : MARK_RCPTS_MAX;
+        struct mark part = *k;
+        part.rcpts = k->rcpts + at;
+        part.rcpt_count = n;
+        mark_pack(&part, &body);
+        struct record r = {.type = RECORD_MARK, .seq = seq, .first = buf_str(&body)};
+        record_sum(&r);
+        if (lazy)
+            append_lazy(s, &r);
+        else
+            log_append(&s->log, &r, NULL);
+        buf_fini(&body);
+        at += n;
+    } while (at < k->rcpt_count);
+}
+
 void store_mark(struct qmsg *pub, const struct mark *k)
 {
     struct message *m = message_of(pub);
@@ -258,22 +279,40 @@ void store_mark(struct qmsg *pub, const struct mark *k)
     m->flags = flags;
     m->due_us = k->due_us;
     mark_apply(k, pub->env, pub->arena);
-    size_t at = 0;
-    do {
-        struct buf body = {0};
-        size_t left = k->rcpt_count - at, n = left < MARK_RCPTS_MAX ? left : MARK_RCPTS_MAX;
-        struct mark part = *k;
-        part.flags = flags;
-        part.rcpts = k->rcpts + at;
-        part.rcpt_count = n;
-        mark_pack(&part, &body);
-        struct record r = {.type = RECORD_MARK, .seq = pub->seq, .first = buf_str(&body)};
-        record_sum(&r);
-        append_lazy(s, &r);
-        buf_fini(&body);
-        at += n;
-    } while (at < k->rcpt_count);
+    struct mark whole = *k;
+    whole.flags = flags;
+    append_mark(s, pub->seq, &whole, true);
     store_set_dirty(m);
+}
+
+void store_say_again(struct qmsg *pub)
+{
+    const struct message *m = message_of(pub);
+    const struct envelope *env = pub->env;
+    struct mark_rcpt *rcpts = mem_zalloc((env->rcpt_count + 1) * sizeof *rcpts);
+    for (size_t i = 0; i < env->rcpt_count; i++)
+        rcpts[i] = (struct mark_rcpt){
+            .index = (uint32_t)i, .state = env->rcpts[i].state, .why = env->rcpts[i].why};
+    append_mark(m->store, pub->seq,
+                &(struct mark){.flags = m->flags,
+                               .due_us = m->due_us,
+                               .rcpts = rcpts,
+                               .rcpt_count = env->rcpt_count},
+                false);
+    mem_free(rcpts);
+}
+
+static struct record removal(uint64_t seq)
+{
+    struct record r = {.type = RECORD_REMOVE, .seq = seq};
+    record_sum(&r);
+    return r;
+}
+
+void store_say_removed(struct store *s, uint64_t seq)
+{
+    struct record r = removal(seq);
+    log_append(&s->log, &r, NULL);
 }
 
 void store_remove(struct qmsg *pub)
@@ -290,8 +329,7 @@ void store_remove(struct qmsg *pub)
     if (umap_get(&s->messages, pub->seq) == m)
         (void)umap_del(&s->messages, pub->seq);
     pthread_mutex_unlock(&s->lock);
-    struct record r = {.type = RECORD_REMOVE, .seq = pub->seq};
-    record_sum(&r);
+    struct record r = removal(pub->seq);
     append_lazy(s, &r);
     if (pub->place.spilled)
         buf_add(&s->unlinks, &pub->seq, sizeof pub->seq);
@@ -312,10 +350,9 @@ void store_remove(struct qmsg *pub)
 
 void store_remove_row(struct store *s, uint64_t seq, uint32_t flags, bool spilled)
 {
-    struct record r = {.type = RECORD_REMOVE, .seq = seq};
     count_held(s, flags, 0);
     atomic_fetch_sub_explicit(&s->alive, 1, memory_order_relaxed);
-    record_sum(&r);
+    struct record r = removal(seq);
     append_lazy(s, &r);
     if (spilled)
         buf_add(&s->unlinks, &seq, sizeof seq);

@@ -178,10 +178,8 @@ static int by_epoch(const void *a, const void *b)
     return (int)named_right(g) - (int)named_right(f);
 }
 
-/* A damaged header block: the bytes behind it decide whether this is a segment of the epoch it is
- * named after. A file whose header was torn while it was being recycled held nothing that is
- * needed. */
-static struct err *believe_name(struct recovery *r, struct found *f, bool *keep_out)
+/* Is there a record of its epoch in it? */
+static struct err *look_for_records(struct recovery *r, struct found *f, bool *found_out)
 {
     struct store *s = r->store;
     struct segment_scan scan;
@@ -189,14 +187,23 @@ static struct err *believe_name(struct recovery *r, struct found *f, bool *keep_
     struct buf bytes = {0};
     bool around = false;
     struct err *e = segment_read_around(s, f->name, BLOCK, &bytes, &around);
-    *keep_out = false;
+    *found_out = false;
     if (e == NULL && s->secret != 0 && f->header.epoch != 0) {
         segment_scan_init(&scan, buf_str(&bytes), BLOCK, f->header.epoch, s->secret);
-        while (!*keep_out && segment_scan_next(&scan, &item))
-            *keep_out = item.kind == SCAN_RECORD;
+        while (!*found_out && segment_scan_next(&scan, &item))
+            *found_out = item.kind == SCAN_RECORD;
         f->header.size = bytes.len + BLOCK;
     }
     buf_fini(&bytes);
+    return e;
+}
+
+/* A damaged header block: the bytes behind it decide whether this is a segment of the epoch it is
+ * named after. A file whose header was torn while it was being recycled held nothing that is
+ * needed. */
+static struct err *believe_name(struct recovery *r, struct found *f, bool *keep_out)
+{
+    struct err *e = look_for_records(r, f, keep_out);
     if (e == NULL && *keep_out)
         log_warning("queue", "log/%s: the header block is damaged; its records are used", f->name);
     return e;
@@ -261,6 +268,18 @@ static struct err *move_aside(struct recovery *r, const struct found *f)
     return e;
 }
 
+/* There is another one of its epoch. A header block of which the disk said that it could not be written may be
+ * there after all, when the epoch has long been given to another file: then nothing of it stands behind it, and what
+ * the file held before had been freed. */
+static struct err *know_twin(struct recovery *r, struct found *f)
+{
+    bool records = true;
+    struct err *e = look_for_records(r, f, &records);
+    if (e != NULL || records)
+        return e != NULL ? e : move_aside(r, f);
+    return io_unlinkat(r->store->log_dir_fd, f->name, 0);
+}
+
 /* The index's, when a header block has it too; else the one that most of them have. */
 static void find_secret(struct recovery *r)
 {
@@ -311,8 +330,11 @@ static struct err *know_all(struct recovery *r)
             !f[i].named_only && f[i].header.secret == s->secret && f[i].header.epoch != last;
         if (f[i].named_only && f[i].header.epoch != last)
             e = believe_name(r, &f[i], &keep);
+        bool twin = !f[i].named_only && f[i].header.secret == s->secret && !keep;
         if (e == NULL)
-            e = keep ? know(r, &f[i], first) : move_aside(r, &f[i]);
+            e = keep   ? know(r, &f[i], first)
+                : twin ? know_twin(r, &f[i])
+                       : move_aside(r, &f[i]);
         if (keep) {
             last = f[i].header.epoch;
             if (f[i].header.next_seq > r->next_seq)

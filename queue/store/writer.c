@@ -120,6 +120,11 @@ void log_fini(struct log *l)
 
 static void use_segment(struct log *l, struct segment *g)
 {
+    uint64_t next_seq = atomic_load(&l->store->next_seq);
+    g->follows = l->active != NULL && !l->active->poisoned;
+    g->seq_floor = next_seq;
+    if (l->active != NULL)
+        l->active->seq_end = next_seq;
     l->active = g;
     l->at = BLOCK;
     l->number = 0;
@@ -172,8 +177,11 @@ static void batch_seal(struct log *l, struct batch *b)
                               .records = b->records,
                               .bytes = (uint32_t)b->len};
     batch_head_put(&head, secret, b->bytes);
-    for (size_t at = BATCH_HEAD; at < b->len; at += record_span(b->bytes + at))
+    for (size_t at = BATCH_HEAD; at < b->len; at += record_span(b->bytes + at)) {
         record_seal(b->bytes + at, epoch, secret);
+        if (record_type_of(b->bytes + at) != RECORD_MESSAGE)
+            segment_said(l->active, record_seq(b->bytes + at));
+    }
     memset(b->bytes + b->len, 0, round_up(b->len, BLOCK) - b->len);
     LIST_EACH(&b->entries, node)
     {

@@ -10,6 +10,9 @@ struct audit {
     void (*row)(void *ctx, const struct store_row *row);
     /* What its content has to be. Called after row. */
     void (*content)(const void *ctx, const struct store_row *row, struct buf *out);
+    /* Nobody was told that it is safe: a start may have seen what was written when its write failed, and the next
+     * power cut may have taken it. NULL: there is no such message. */
+    bool (*may_be_gone)(const void *ctx, const struct store_row *row);
 };
 
 /* Fiber; waits until the store is ready. */

@@ -100,6 +100,12 @@ static void content_of(const void *ctx, const struct store_row *row, struct buf 
     model_content(out, row->env->data_size, row->env->size);
 }
 
+static bool may_be_gone(const void *ctx, const struct store_row *row)
+{
+    const struct looking *k = ctx;
+    return !k->model->messages[row->env->data_size].acked;
+}
+
 static void check_absent(const struct model *m, const bool seen[MESSAGES])
 {
     for (uint64_t n = 0; n < m->count; n++) {
@@ -115,6 +121,9 @@ static void check_absent(const struct model *m, const bool seen[MESSAGES])
 void model_check(const struct model *m, struct store *s)
 {
     struct looking k = {.model = m};
-    audit_store(s, &(struct audit){.ctx = &k, .row = check_row, .content = content_of});
+    audit_store(s, &(struct audit){.ctx = &k,
+                                   .row = check_row,
+                                   .content = content_of,
+                                   .may_be_gone = may_be_gone});
     check_absent(m, k.seen);
 }

@@ -24,6 +24,7 @@ struct world {
     struct model *model;
     struct qmsg *live[MESSAGES]; /* by number; one reference each */
     unsigned producing;
+    bool stop_failed; /* of the life before */
     struct event produced;
 };
 
@@ -218,7 +219,7 @@ static void let_go(struct world *w)
 }
 
 /* A clean stop makes every act safe. */
-static void close_store(struct world *w)
+static bool close_store(struct world *w)
 {
     unsigned counts[MESSAGES];
     let_go(w);
@@ -230,6 +231,18 @@ static void close_store(struct world *w)
             w->model->messages[n].safe = counts[n] - 1;
     }
     w->store = NULL;
+    return e == NULL;
+}
+
+/* A life that ended with a failing disk may have lost its last acts: what is there now is what the acts of
+ * the next life come after. */
+static void as_found(struct model_message *m, const struct store_row *row)
+{
+    struct version v = {.flags = row->flags, .due_us = row->due_us};
+    for (int k = 0; k < RCPTS; k++)
+        v.states[k] = row->env->rcpts[k].state;
+    if (m->count < VERSIONS)
+        model_act(m, &v);
 }
 
 /* After a start: references by number again. */
@@ -247,6 +260,8 @@ static void pick_up(struct world *w)
             uint64_t number = rows[i].env->data_size;
             if (number < MESSAGES && w->live[number] == NULL && w->model->messages[number].acked)
                 e = store_get(w->store, after, &w->live[number]);
+            if (w->stop_failed && number < MESSAGES && w->model->messages[number].acked)
+                as_found(&w->model->messages[number], &rows[i]);
         }
     }
     arena_free(a);
@@ -281,7 +296,7 @@ static void workload(void *arg)
         }
         pick_up(w);
         session(w, 6 + (unsigned)sim_below(12));
-        close_store(w);
+        w->stop_failed = !close_store(w);
     }
     mem_free(w);
 }

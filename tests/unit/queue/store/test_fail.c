@@ -162,11 +162,23 @@ static void churn(struct store *s, int messages)
     }
 }
 
+/* The same, and one in twenty stays, so that no segment is free before it was compacted. */
+enum { STAYERS = 10 };
+
+static void churn_past(struct store *s, struct qmsg *stay[STAYERS])
+{
+    for (uint64_t i = 0; i < STAYERS; i++) {
+        churn(s, 19);
+        stay[i] = commit(s, 2000000 + i, 15000);
+        fiber_sleep_until(clock_in_ms(15));
+    }
+}
+
 static void bad_records(void *arg)
 {
     struct store_options o = world_options();
     struct store *s = NULL;
-    struct qmsg *m[4];
+    struct qmsg *m[4], *stay[STAYERS];
     char path[160], name[SEGMENT_NAME_MAX];
     (void)arg;
     o.index_delay_ms = 10;
@@ -197,10 +209,14 @@ static void bad_records(void *arg)
     for (int i = 0; i < 4; i++)
         qmsg_unref(m[i]);
     /* Compaction meets them, sets aside what is lost, saves what is not, and is not held up. */
-    churn(s, 200);
+    churn_past(s, stay);
     for (int i = 0; i < 200 && store_counts(s).corrupt < 2; i++)
         fiber_sleep_until(clock_in_ms(10));
-    MUST(store_counts(s).corrupt == 2 && store_counts(s).messages == 2);
+    MUST(store_counts(s).corrupt == 2 && store_counts(s).messages == 2 + STAYERS);
+    for (int i = 0; i < STAYERS; i++) {
+        store_remove(stay[i]);
+        qmsg_unref(stay[i]);
+    }
     churn(s, 200);
     for (int i = 0; i < 200 && store_counts(s).segments > 7; i++)
         fiber_sleep_until(clock_in_ms(10));
