@@ -2,7 +2,9 @@
 
 import time
 
-from lib.sink import DROP, Sink
+import pytest
+
+from lib.sink import DROP, HANG, Sink
 
 from test_dns import DOMAIN, Net, hosts
 
@@ -30,8 +32,10 @@ def test_only_the_first_messages_meet_a_dead_host():
         assert 1 <= met(net) <= 20, met(net)  # those that were out when the first came back
 
 
-def test_only_the_first_messages_meet_a_host_that_hangs_up():
-    with Net(ZONES, {1: {"greeting": DROP}, 2: {}}, smtp_connection_cache_on_demand="no") as net:
+@pytest.mark.parametrize("greeting, timeout", [(DROP, "300s"), (HANG, "1s")], ids=["hangs up", "says nothing"])
+def test_only_the_first_messages_meet_a_host_that(greeting, timeout):
+    with Net(ZONES, {1: {"greeting": greeting}, 2: {}}, smtp_connection_cache_on_demand="no",
+             smtp_helo_timeout=timeout) as net:
         send_all(net, MANY)
         assert len(net.sinks[2].messages) == MANY
         assert len(net.sinks[1].sessions) <= 20
