@@ -111,7 +111,6 @@ bool smtpd_ehlo(struct smtpd *s, const struct command *c)
         lines[n++] = "SMTPUTF8";
     if (!EHLO_HAS(off, CHUNKING))
         lines[n++] = "CHUNKING";
-    for (size_t i = 0; i < n; i++)
-        smtpd_reply_line(s, 250, i + 1 == n, lines[i]);
+    smtpd_reply_lines(s, "250", lines, n);
     return true;
 }

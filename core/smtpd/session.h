@@ -105,7 +105,7 @@ int64_t smtpd_deadline(const struct smtpd *s);
 void smtpd_reply(struct smtpd *s, const char *fmt, ...) PRINTF(2, 3);
 void smtpd_reply_verdict(struct smtpd *s, const struct verdict *v);
 /* One line of several: code, '-' or ' ', text. */
-void smtpd_reply_line(struct smtpd *s, int code, bool last, const char *text);
+void smtpd_reply_lines(struct smtpd *s, const char *code, const char *const *lines, size_t n);
 void smtpd_flush(struct smtpd *s);
 /* The stream said no: why the session ends. */
 void smtpd_trouble(struct smtpd *s, const struct err *e);

@@ -11,6 +11,8 @@
 #include "io/base/log.h"
 #include "io/fiber/fiber.h"
 
+#define LINES_FIRST 255 /* the usual EHLO */
+
 int64_t smtpd_deadline(const struct smtpd *s)
 {
     return clock_coarse_ns() + s->p->smtpd_timeout * NS_PER_S;
@@ -160,9 +162,19 @@ void smtpd_reply_verdict(struct smtpd *s, const struct verdict *v)
     smtpd_reply(s, "%d %s%s%.*s", v->code, v->dsn, v->dsn[0] ? " " : "", STR_ARG(v->text));
 }
 
-void smtpd_reply_line(struct smtpd *s, int code, bool last, const char *text)
+void smtpd_reply_lines(struct smtpd *s, const char *code, const char *const *lines, size_t n)
 {
-    put(s, arena_printf(s->cmd, "%d%c%s\r\n", code, last ? ' ' : '-', text));
+    struct buf text = {0};
+
+    buf_reserve(&text, LINES_FIRST);
+    for (size_t i = 0; i < n; i++) {
+        buf_add_c(&text, code);
+        buf_add_char(&text, i + 1 < n ? '-' : ' ');
+        buf_add_c(&text, lines[i]);
+        buf_add(&text, "\r\n", 2);
+    }
+    put(s, buf_str(&text));
+    buf_fini(&text);
 }
 
 /* --- log */
