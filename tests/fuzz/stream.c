@@ -1,4 +1,5 @@
-/* io/net stream_line, stream_dot: lines and the ending dot are what the bytes say, however the reads cut them. */
+/* io/net stream_line, stream_dot, stream_plain (while reads are cut): lines and the ending dot are what the bytes say,
+ * however the reads cut them. */
 #include "fuzz.h"
 #include "io/base/buf.h"
 #include "io/fiber/fiber.h"
@@ -55,7 +56,24 @@ static void commands(struct stream *s, size_t max, struct buf *out)
     }
 }
 
-static void content(struct stream *s, size_t max, enum bare_newline policy, struct buf *out)
+/* What stream_plain takes, line by line. */
+static void plain(struct dot *d, size_t max, struct buf *out)
+{
+    struct plain lines;
+    if (!stream_plain(d, max, &lines))
+        return;
+    size_t over = 0;
+    for (; lines.lines > 0; lines.lines--) {
+        ssize_t end = str_find(lines.text, STR("\r\n"));
+        CHECK(end >= 0 && (size_t)end <= max);
+        over += end > 127;
+        note(out, &(struct line){str_head(lines.text, (size_t)end), LINE_CRLF});
+        lines.text = str_from(lines.text, (size_t)end + 2);
+    }
+    CHECK(lines.text.len == 0 && over == lines.over_127);
+}
+
+static void content(struct stream *s, size_t max, enum bare_newline policy, bool bulk, struct buf *out)
 {
     struct dot d;
     bool ended = false;
@@ -63,6 +81,8 @@ static void content(struct stream *s, size_t max, enum bare_newline policy, stru
     dot_begin(&d, s, policy);
     struct err *e = NULL;
     while (!e && !ended) {
+        if (bulk)
+            plain(&d, max, out);
         e = stream_dot(&d, max, DEADLINE_NEVER, &line, &ended);
         if (!e && !ended)
             note(out, &line);
@@ -80,7 +100,7 @@ static void play(struct str in, size_t max, int policy, struct fuzz_rand *cuts, 
     if (policy < 0)
         commands(s, max, out);
     else
-        content(s, max, (enum bare_newline)policy, out);
+        content(s, max, (enum bare_newline)policy, cuts != NULL, out);
     stream_free(s);
 }
 
