@@ -20,7 +20,7 @@
 enum {
     BURST = 200,
     LETTERS = 3000, /* in TRAFFIC_S */
-    LIST_PER_SITE = 100,
+    LIST = 30000,   /* recipients */
     AFTER_S = 4 * DAY_S, /* for what is left when no more comes */
     RUN_S = 10,
     PATIENCE_S = 20, /* of small mail for a healthy site, whatever else is under way */
@@ -36,7 +36,7 @@ struct mail {
     uint32_t first; /* of a list: in w.list_done */
 };
 
-static const char *days_text = "0", *report_dir;
+static const char *days_text = "0", *sites_text = "300", *report_dir;
 
 /* Mails are numbered: small mail, the lists (one a day), the burst. */
 static struct {
@@ -217,20 +217,19 @@ static struct err *notify(void *ctx, const struct notice *n)
 
 /* --- traffic */
 
-static void send(uint64_t n, int site, int per_site)
+static void send(uint64_t n, size_t site, bool list)
 {
     struct arena *a = arena_new(0, 0);
     struct envelope *e = ARENA_NEW(a, struct envelope);
     struct draft *d = NULL;
-    bool list = per_site > 0;
     e->sender = STR("from@example.com");
     e->envid = STR("");
-    e->rcpt_count = list ? (size_t)(SITES * per_site) : 1;
+    e->rcpt_count = list ? LIST : 1;
     e->rcpts = arena_zalloc(a, e->rcpt_count * sizeof *e->rcpts);
     for (size_t i = 0; i < e->rcpt_count; i++) {
         struct rcpt *r = &e->rcpts[i];
-        r->address = r->original = arena_printf(a, "m%llu-%zu@s%d", (unsigned long long)n, i,
-                                                list ? (int)(i % SITES) : site);
+        r->address = r->original = arena_printf(a, "m%llu-%zu@s%zu", (unsigned long long)n, i,
+                                                list ? i % model.count : site);
         r->orcpt = STR("");
         r->why = (struct dsn){.text = STR(""), .mta = STR(""), .diagnostic = STR("")};
     }
@@ -238,7 +237,7 @@ static void send(uint64_t n, int site, int per_site)
     w.mails[n] = (struct mail){
         .sent_ns = clock_mono_ns(), .list = list, .burst = burst, .waits = burst};
     if (list) {
-        w.mails[n].first = (uint32_t)(n - w.letters) * SITES * LIST_PER_SITE;
+        w.mails[n].first = (uint32_t)(n - w.letters) * LIST;
         w.list_left += e->rcpt_count;
     } else {
         w.left++;
@@ -254,12 +253,12 @@ static void traffic(void)
     uint64_t per_list = w.letters / w.lists, list_at = sim_below(LETTERS), burst_at = sim_below(300);
     for (uint64_t n = 0; n < w.letters; n++) {
         if (n % per_list == list_at && n / per_list < w.lists)
-            send(w.letters + n / per_list, 0, LIST_PER_SITE);
+            send(w.letters + n / per_list, 0, true);
         for (uint64_t i = 0; n == burst_at && i < BURST; i++)
-            send(w.letters + w.lists + i, DOWN_SITE, 0);
+            send(w.letters + w.lists + i, DOWN_SITE, false);
         if (n == burst_at)
             model.burst_ns = clock_mono_ns();
-        send(n, (int)sim_below(SITES), 0);
+        send(n, (size_t)sim_below(model.count), false);
         model_nap(model_ms(0, 2 * TRAFFIC_S * 1000 / LETTERS));
     }
 }
@@ -313,7 +312,7 @@ static void live(void *arg)
         .resolve = resolve, .deliver = deliver, .notify = notify};
     (void)arg;
     struct sched_options so;
-    model_begin(w.days);
+    model_begin(w.days, (size_t)atoi(sites_text));
     options_of(&so);
     struct queue_options o = {.directory = QUEUE_DIR, .sched = &so};
     struct worker *self = worker_self();
@@ -342,7 +341,7 @@ static void live(void *arg)
 static void say_what_was(void)
 {
     uint64_t probes = 0, asked = 0, passed = 0, refused = 0, limited = 0;
-    for (size_t i = 0; i < SITES; i++) {
+    for (size_t i = 0; i < model.count; i++) {
         const struct site *s = &model.sites[i];
         probes += s->probes;
         asked += s->asked_dead;
@@ -371,7 +370,7 @@ static void world_new(void)
     w.letters = (uint64_t)(w.traffic_s / TRAFFIC_S) * LETTERS;
     w.lists = w.days > 0 ? (uint64_t)w.days : 1;
     w.mails = mem_zalloc((w.letters + w.lists + BURST) * sizeof *w.mails);
-    w.list_done = mem_zalloc(w.lists * SITES * LIST_PER_SITE);
+    w.list_done = mem_zalloc(w.lists * LIST);
 }
 
 static void one_seed(void)
@@ -397,6 +396,7 @@ int main(int argc, char **argv)
 {
     static const struct driver_option options[] = {
         {"days", "N        days of traffic, not hours", &days_text},
+        {"sites", "N       that many, not 300", &sites_text},
         {"report", "DIR    figures and charts of the last seed", &report_dir},
         {0}};
     static const struct driver driver = {

@@ -55,13 +55,14 @@ static void make_site(int i, int64_t every_ns)
     s->down_for_ns = model_ms(1800000, 7200000);
 }
 
-void model_begin(int days)
+void model_begin(int days, size_t count)
 {
     memset(&model, 0, sizeof model);
     smtp_reach_clear();
     model.agent_from_ns = model_ms(0, TRAFFIC_S * 500);
     model.agent_for_ns = model_ms(1800000, 3600000);
-    for (int i = 0; i < SITES; i++)
+    model.count = count < 1 ? 1 : count > SITES_MAX ? SITES_MAX : count;
+    for (int i = 0; i < (int)model.count; i++)
         make_site(i, days > 0 ? DAY_S * NS_PER_S : INT64_MAX);
 }
 

@@ -8,7 +8,7 @@
 #include "queue/sched/sched.h"
 
 enum {
-    SITES = 300,
+    SITES_MAX = 5000,
     DOWN_SITE = 0, /* down from the start: a backlog waits for it */
     TRAFFIC_S = 4 * 3600,
     MINIMAL_S = 300,
@@ -45,7 +45,8 @@ struct site {
 };
 
 struct model {
-    struct site sites[SITES];
+    struct site sites[SITES_MAX];
+    size_t count; /* of them */
     struct sched_transport transports[2]; /* smtp; rate, for those that are paced */
     int out[2];
     int64_t agent_from_ns, agent_for_ns; /* when the agent of the paced ones dies of each request */
@@ -55,8 +56,8 @@ struct model {
 };
 extern struct model model;
 
-/* days: 0 = hours. */
-void model_begin(int days);
+/* days: 0 = hours. count: of sites, 1 to SITES_MAX. */
+void model_begin(int days, size_t count);
 int64_t model_ms(int64_t from, int64_t to); /* some time between, in ns */
 void model_nap(int64_t ns);
 bool site_is_down(const struct site *s, int64_t now);

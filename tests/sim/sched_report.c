@@ -179,10 +179,10 @@ static void chart_delays(double end_h)
 /* The site of this kind with the most attempts within CLOSE_LOOK_S, and when that begins. */
 static int busiest(enum site_kind kind, float *from_out)
 {
-    static size_t first[SITES], last[SITES], count[SITES];
+    static size_t first[SITES_MAX], last[SITES_MAX], count[SITES_MAX];
     size_t best = 0, n = rep.n_attempts, *next = mem_alloc((n + 1) * sizeof *next);
     int found = -1;
-    for (size_t i = 0; i < SITES; i++)
+    for (size_t i = 0; i < model.count; i++)
         first[i] = last[i] = n, count[i] = 0;
     for (size_t i = 0; i < n; i++) {
         size_t site = rep.attempts[i].site;
@@ -282,7 +282,7 @@ static void row(enum site_kind kind)
     uint64_t sites = 0, attempts = 0, refused = 0, probes = 0, asked = 0, passed = 0;
     float *delays = mem_alloc((rep.n_arrivals + 1) * sizeof *delays);
     size_t n = 0;
-    for (size_t i = 0; i < SITES; i++) {
+    for (size_t i = 0; i < model.count; i++) {
         const struct site *s = &model.sites[i];
         if (s->kind != kind)
             continue;
