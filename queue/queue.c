@@ -230,3 +230,8 @@ struct queue_counts queue_counts(struct queue *q)
         .segments = c.segments,
     };
 }
+
+int queue_ready_percent(const struct queue *q)
+{
+    return store_ready_percent(q->store);
+}

@@ -182,5 +182,8 @@ struct queue_counts {
     uint64_t log_bytes, live_bytes, segments;
 };
 struct queue_counts queue_counts(struct queue *q); /* any thread, approximate */
+/* So much of the log has been read while the index is being built again; 100 = all mail is known. Until then lists and acts
+ * on all of it wait. Any thread. */
+int queue_ready_percent(const struct queue *q);
 
 #endif

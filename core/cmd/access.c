@@ -137,6 +137,32 @@ int access_run(const struct snapshot *s, const char *tag, bool may_offline,
 
 /* --- frames */
 
+/* The next one that is an answer. */
+static struct err *next_answer(struct access *a, struct str *body_out, enum wire_verb *verb_out)
+{
+    struct err *e = NULL;
+    for (;;) {
+        e = wire_next(a->fd, &a->many, body_out, verb_out);
+        bool waits = !e && *verb_out == WIRE_PROGRESS && body_out->len == 1;
+        tell_progress(waits ? (uint8_t)body_out->ptr[0] : 100);
+        if (!waits)
+            return e;
+    }
+}
+
+/* The queue is open in this process. */
+static struct err *await_all(struct access *a)
+{
+    struct err *e = NULL;
+    int percent;
+    while (!e && (percent = queue_ready_percent(a->queue)) < 100) {
+        tell_progress(percent);
+        e = fiber_sleep_until(clock_in_ms(100));
+    }
+    tell_progress(100);
+    return e;
+}
+
 static struct err *end_of(struct rd *r, uint64_t *count_out, struct str *text_out)
 {
     enum wire_status status = (enum wire_status)rd_u8(r);
@@ -177,10 +203,13 @@ static struct err *list_offline(struct access *a, bool (*each)(void *, const str
 {
     uint64_t after = 0;
     size_t n;
+    struct err *e = await_all(a);
+    if (e)
+        return e;
     do {
         struct queue_entry *list;
         arena_reset(a->arena);
-        struct err *e = queue_list(a->queue, after, 256, a->arena, &list, &n);
+        e = queue_list(a->queue, after, 256, a->arena, &list, &n);
         if (e)
             return e;
         for (size_t i = 0; i < n; i++) {
@@ -201,7 +230,7 @@ struct err *access_list(struct access *a, bool (*each)(void *ctx, const struct q
     while (!e) {
         enum wire_verb verb;
         struct str body;
-        e = wire_next(a->fd, &a->many, &body, &verb);
+        e = next_answer(a, &body, &verb);
         if (e)
             break;
         if (verb == WIRE_END) {
@@ -225,7 +254,7 @@ static struct err *read_ids(struct access *a, void (*each)(void *ctx, const char
     for (;;) {
         enum wire_verb verb;
         struct str body;
-        struct err *e = wire_next(a->fd, &a->many, &body, &verb);
+        struct err *e = next_answer(a, &body, &verb);
         if (e)
             return e;
         struct rd r = rd_of(body);
@@ -240,8 +269,10 @@ static struct err *read_ids(struct access *a, void (*each)(void *ctx, const char
 struct err *access_do(struct access *a, enum queue_act act, const struct queue_select *what,
                       void (*each)(void *ctx, const char *id), void *ctx, uint64_t *count_out)
 {
-    if (a->queue)
-        return queue_do(a->queue, act, what, each, ctx, count_out);
+    if (a->queue) {
+        struct err *e = what->id.len == 0 ? await_all(a) : NULL;
+        return e ? e : queue_do(a->queue, act, what, each, ctx, count_out);
+    }
     wire_begin(&a->out, WIRE_DO);
     buf_add_u8(&a->out, (uint8_t)act);
     buf_add_lstr(&a->out, what->id);
@@ -415,7 +446,7 @@ struct err *access_ask(struct access *a, void (*content)(void *ctx, struct str p
     while (!e) {
         enum wire_verb verb;
         struct str body;
-        e = wire_next(a->fd, &a->many, &body, &verb);
+        e = next_answer(a, &body, &verb);
         if (e)
             break;
         if (verb == WIRE_END) {

@@ -34,7 +34,8 @@ static const char help[] =
     "  --suspended      what is suspended, and since when\n"
     "  --json           with --why and --suspended: as JSON\n"
     "\n"
-    "Listing also works while the mail system is down, for whoever may read the queue.\n";
+    "Listing also works while the mail system is down, for whoever may read the queue. While the index of the queue\n"
+    "is being built again (after a crash, or when it was deleted) it waits for all mail to be known, and says so.\n";
 
 /* --- listing */
 

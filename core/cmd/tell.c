@@ -11,7 +11,7 @@
 static struct {
     const char *name, *service;
     const struct snapshot *snapshot;
-    bool tried, open;
+    bool tried, open, waiting;
 } self = {.name = "ringpost", .service = "ringpost"};
 
 void tell_begin(const char *name, const char *service)
@@ -80,6 +80,22 @@ int tell_fatal(int status, const char *fmt, ...)
     say(LOG_LEVEL_FATAL, "fatal: ", fmt, ap);
     va_end(ap);
     return status;
+}
+
+void tell_progress(int percent)
+{
+    if (percent >= 100 && !self.waiting)
+        return;
+    bool terminal = isatty(STDERR_FILENO);
+    if (percent < 100 && terminal)
+        fprintf(stderr, "\r%s: waiting: the index of the queue is being built again, %d %% of the log is read ", self.name,
+                percent);
+    else if (percent < 100 && !self.waiting)
+        fprintf(stderr, "%s: waiting: the index of the queue is being built again, %d %% of the log is read\n", self.name,
+                percent);
+    else if (self.waiting && terminal)
+        fputs("\r\033[K", stderr);
+    self.waiting = percent < 100;
 }
 
 const char *command_name(char **argv)

@@ -16,6 +16,9 @@ void tell_warning(const char *fmt, ...) PRINTF(1, 2);
 /* Returns status, so that `return tell_fatal(69, ...)` reads well. */
 int tell_fatal(int status, const char *fmt, ...) PRINTF(2, 3);
 
+/* All mail is not known yet: on a terminal how far that has come, else one line on stderr. 100: it is. */
+void tell_progress(int percent);
+
 /* argv[0] without its folder; it is put there too, for getopt's messages. */
 const char *command_name(char **argv);
 /* main.cf, and its queue_directory is there; NULL after telling what is wrong. dash_c NULL = MAIL_CONFIG or the

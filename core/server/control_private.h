@@ -16,6 +16,10 @@ struct caller {
     struct buf in, out;
 };
 
+/* What is about all mail waits until all of it is known; the caller is told how far that has come meanwhile. An error is for the
+ * connection. */
+struct err *control_await_all(struct caller *c);
+
 /* Each answers with WIRE_END itself, or returns the error for which the caller closes. */
 struct err *control_list(struct caller *c, struct rd *body);
 struct err *control_do(struct caller *c, struct rd *body);

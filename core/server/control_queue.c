@@ -1,9 +1,10 @@
 /* control_queue: listing, acting and looking, for postqueue, postsuper and postcat. */
 #include "core/server/control_private.h"
 #include "io/base/clock.h"
+#include "io/fiber/fiber.h"
 
 /* The first entries come at once, the others with less ado. */
-enum { SLICE_FIRST = 32, SLICE = 512, SEND_BYTES = 32768, SIGN_OF_LIFE_S = 10 };
+enum { SLICE_FIRST = 32, SLICE = 512, SEND_BYTES = 32768, SIGN_OF_LIFE_S = 10, PROGRESS_MS = 1000, LOOK_MS = 50 };
 
 static void entry_body(struct buf *b, const struct queue_entry *e)
 {
@@ -37,15 +38,39 @@ static struct err *send_entries(struct caller *c, const struct queue_entry *list
     return e ? e : wire_flush(c->fd, &c->out);
 }
 
+/* Not what is known of it already: a list with less than all in it would be taken for the whole by whoever reads it in a
+ * script. */
+struct err *control_await_all(struct caller *c)
+{
+    struct err *e = NULL;
+    int64_t told_ns = 0;
+    int percent;
+    while (!e && (percent = queue_ready_percent(c->queue)) < 100) {
+        int64_t now_ns = clock_mono_ns();
+        if (told_ns == 0 || now_ns - told_ns >= PROGRESS_MS * NS_PER_MS) {
+            told_ns = now_ns;
+            wire_begin(&c->out, WIRE_PROGRESS);
+            buf_add_u8(&c->out, (uint8_t)percent);
+            e = wire_send(c->fd, &c->out);
+        }
+        if (!e)
+            e = fiber_sleep_until(clock_in_ms(LOOK_MS));
+    }
+    return e;
+}
+
 struct err *control_list(struct caller *c, struct rd *body)
 {
     (void)body;
     uint64_t after = 0, total = 0;
     size_t n, max = SLICE_FIRST;
+    struct err *e = control_await_all(c);
+    if (e)
+        return e;
     do {
         struct queue_entry *list;
         arena_reset(c->arena);
-        struct err *e = queue_list(c->queue, after, max, c->arena, &list, &n);
+        e = queue_list(c->queue, after, max, c->arena, &list, &n);
         if (e)
             return control_error(c, e);
         e = send_entries(c, list, n);
@@ -99,7 +124,9 @@ struct err *control_do(struct caller *c, struct rd *body)
     if (body->bad || act > QUEUE_ACT_EXPIRE || what.queue > QUEUE_CORRUPT)
         return wire_send_end(c->fd, &c->out, WIRE_ERROR, 0, STR("malformed request"));
     uint64_t count = 0;
-    struct err *e;
+    struct err *e = what.id.len == 0 ? control_await_all(c) : NULL;
+    if (e)
+        return e;
     if (act == QUEUE_ACT_REQUEUE)
         e = control_requeue(c->queue, &what, one_done, &d, &count);
     else

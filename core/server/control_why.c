@@ -526,7 +526,10 @@ struct err *control_shape(struct caller *c, struct rd *body)
     struct shaping s = {.caller = c};
     if (body->bad)
         return wire_send_end(c->fd, &c->out, WIRE_ERROR, 0, STR("malformed request"));
-    struct err *e = queue_shape(c->queue, &what, send_rows, &s);
+    struct err *e = control_await_all(c);
+    if (e)
+        return e;
+    e = queue_shape(c->queue, &what, send_rows, &s);
     if (s.broken)
         return err_new(ERR_CLOSED, 0, "the caller is gone");
     return e ? control_error(c, e) : wire_send_end(c->fd, &c->out, WIRE_OK, 0, STR(""));

@@ -39,6 +39,7 @@ enum wire_verb {
     WIRE_ID,         /* lstr id */
     WIRE_CONTENT,    /* bytes */
     WIRE_COUNT_ROWS, /* u32 n, n x (lstr name, u64 value) */
+    WIRE_PROGRESS,   /* u8 percent, once a second and before all others: what was asked for waits until so much of the log is read */
     WIRE_END,        /* u8 status: enum wire_status, u64 count, lstr text */
 };
 enum wire_status { WIRE_OK, WIRE_ERROR, WIRE_DENIED, WIRE_REJECTED };

@@ -4,6 +4,7 @@ taken at once, and what was there is what is there."""
 import collections
 import json
 import os
+import re
 import shutil
 import signal
 import struct
@@ -172,3 +173,27 @@ def test_a_damaged_index_is_built_again(backlog, spoil):
     backlog.server.wait_log(r"the index is built again: \d+ messages")
     assert (backlog.server.queue / "index/damaged.mdb").exists()
     backlog.release_and_check(backlog.sink)
+
+
+def test_a_list_waits_for_all_and_says_so(backlog):
+    """Whoever asks while the log is read gets the whole list, and one line that says what it waits for."""
+    said = 0
+    for _ in range(4):
+        server = backlog.server
+        server.kill_all()
+        delete_index(server.queue)
+        server.run("postfix", "start", check=True)
+        server.running = True
+        while True:
+            done = server.run("mailq", timeout=60)
+            if "does not answer" not in done.stderr and "system is down" not in done.stderr:
+                break
+            time.sleep(0.01)
+        assert done.returncode == 0, done.stderr
+        assert "in %d Request" % (COUNT - len(backlog.gone)) in done.stdout
+        lines = done.stderr.splitlines()
+        assert len(lines) <= 1 and all(re.fullmatch(
+            r"(mailq|postqueue): waiting: the index of the queue is being built again, \d+ % of the log is read",
+            line) for line in lines), done.stderr
+        said += len(lines)
+    assert said > 0, "the index was always there before mailq asked"
