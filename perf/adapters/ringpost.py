@@ -2,6 +2,7 @@
 connections are counted it may have more than 100 of them at a time."""
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -24,4 +25,7 @@ class Server(PostfixLike):
         root = Path(__file__).resolve().parents[2]
         done = subprocess.run(["git", "-C", str(root), "describe", "--always", "--dirty"],
                               capture_output=True, text=True)
-        return "commit " + done.stdout.strip() if done.returncode == 0 else "?"
+        # The programs may be older than the tree.
+        built = time.strftime("%Y-%m-%d %H:%M", time.localtime(
+            (instance.ringpost_bin() / "ringpost").stat().st_mtime))
+        return "commit %s, built %s" % (done.stdout.strip() or "?", built)

@@ -75,9 +75,6 @@ class Paper:
 def verdict_cells(verdict):
     """asked, measured, Postfix's, Ringpost's, reached"""
     goal = verdict.goal
-    if verdict.missed is None:
-        return [goal.asked_text(), "not measured", "–", "–", "–"]
-
     def three(values, text):
         mid, low, high = spread_of(values)
         return text(mid) + ("" if len(values) == 1 else " (%s–%s)" % (text(low), text(high)))
@@ -106,7 +103,10 @@ def asked(paper):
                   "machine is quiet.\n" % (statistics.median(others), cpus))
     paper.picture("asked")
     paper.add(table(["", "asked", "measured", "Postfix", "Ringpost", "reached"],
-                    [[v.goal.title, *verdict_cells(v)] for v in found]))
+                    [[v.goal.title, *verdict_cells(v)] for v in found if v.missed is not None]))
+    if any(v.missed is None for v in found):
+        paper.add("Not measured in this run: %s.\n" % "; ".join(
+            v.goal.title for v in found if v.missed is None))
     notes, known = [], tried()
     for verdict in found:
         if verdict.missed:
@@ -120,8 +120,8 @@ def asked(paper):
 def verdict_lines(facts):
     """The same for a terminal."""
     for verdict in verdicts(facts):
-        cells = verdict_cells(verdict)
         if verdict.missed is not None:
+            cells = verdict_cells(verdict)
             yield "%-62s asked %-15s measured %-24s %s" % (verdict.goal.title, cells[0], cells[1],
                                                            cells[4] if cells[4] != "yes" else "reached")
 
