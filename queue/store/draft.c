@@ -240,6 +240,8 @@ struct err *store_commit(struct draft *d, const struct envelope *env, struct qms
     struct err *e = d->spill != NULL ? spill_sync(d) : NULL;
     if (e == NULL) {
         struct message *m = message_of_draft(d, env);
+        /* Asked for now: once it is published, its flags are the scheduler thread's. */
+        bool held = m->flags & MESSAGE_HOLD;
         /* log.young has a reference of its own; it goes with the index row or the removal. */
         (void)qmsg_ref(&m->pub);
         /* Known before it is safe: once it is, an index row may appear, and whoever finds the row
@@ -247,7 +249,7 @@ struct err *store_commit(struct draft *d, const struct envelope *env, struct qms
         message_publish(m);
         e = append_message(d, m);
         if (e == NULL) {
-            if (m->flags & MESSAGE_HOLD)
+            if (held)
                 atomic_fetch_add_explicit(&store_of(d)->held, 1, memory_order_relaxed);
             draft_free(d);
             *out = &m->pub;
