@@ -203,7 +203,7 @@ static struct err *read_once(struct stream *s, int64_t deadline_ns, size_t *got_
 static struct err *read_or_rest(struct stream *s, size_t cap, int64_t deadline_ns, size_t *got_out)
 {
     struct stream_in *in = &s->in;
-    int64_t soon = clock_mono_ns() + s->rest_ns;
+    int64_t soon = clock_coarse_ns() + s->rest_ns;
     bool late = false;
     if (soon >= deadline_ns)
         return read_once(s, deadline_ns, got_out);
