@@ -328,6 +328,7 @@ static struct err *prepare(struct engine *en, struct snapshot *s, int *signal_fd
     signal(SIGPIPE, SIG_IGN);
     signal(SIGHUP, SIG_IGN); /* a terminal that goes away; a reload comes over the link */
     proc_raise_limits();
+    proc_raise_locked_memory();
     mem_serve();
     struct err *e = engine_log_start(s, false);
     if (!e && geteuid() == 0)

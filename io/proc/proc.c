@@ -124,11 +124,23 @@ struct err *proc_signal_fd(const int *signals, int *fd_out)
     return NULL;
 }
 
+static void raise_to_hard(int resource)
+{
+    struct rlimit limit;
+    if (getrlimit(resource, &limit) != 0 || limit.rlim_cur == limit.rlim_max)
+        return;
+    limit.rlim_cur = limit.rlim_max;
+    (void)setrlimit(resource, &limit); /* what there is bounds what is done */
+}
+
 void proc_raise_limits(void)
 {
-    struct rlimit files;
-    if (getrlimit(RLIMIT_NOFILE, &files) != 0 || files.rlim_cur == files.rlim_max)
-        return;
-    files.rlim_cur = files.rlim_max;
-    (void)setrlimit(RLIMIT_NOFILE, &files); /* sessions are bounded by what there is */
+    raise_to_hard(RLIMIT_NOFILE);
+}
+
+void proc_raise_locked_memory(void)
+{
+    const struct rlimit none = {RLIM_INFINITY, RLIM_INFINITY};
+    if (setrlimit(RLIMIT_MEMLOCK, &none) != 0)
+        raise_to_hard(RLIMIT_MEMLOCK);
 }

@@ -17,5 +17,8 @@ struct err *proc_pidfile_holder(const char *path, int64_t *pid_out) MUST_USE;
 struct err *proc_signal_fd(const int *signals, int *fd_out) MUST_USE;
 /* Raise RLIMIT_NOFILE to its hard limit. */
 void proc_raise_limits(void);
+/* Lift RLIMIT_MEMLOCK (root) or raise it to its hard limit: Linux counts a ring, 200 KiB, as locked memory of its
+ * user, and 8 MiB, the usual limit, are 40 of them. For a process that runs nobody else's programs. */
+void proc_raise_locked_memory(void);
 
 #endif

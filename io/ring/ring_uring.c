@@ -56,6 +56,10 @@ static struct err *err_setup(int number)
             "the seccomp profile of the container or service, and set sysctl "
             "kernel.io_uring_disabled=0",
             strerrorname_np(number));
+    case ENOMEM: /* newer kernels count rings, for a user who has no CAP_IPC_LOCK: 200 KiB each */
+        return err_new(ERR_NOMEM, number,
+                       "set up io_uring: Cannot allocate memory: if there is enough, raise the limit of "
+                       "locked memory (LimitMEMLOCK= of the service, ulimit -l)");
     case EINVAL:
         return err_new(ERR_UNSUPPORTED, number,
                        "io_uring of this kernel is too old: Linux 6.1 or later is needed");
