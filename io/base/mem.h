@@ -14,7 +14,7 @@ char *mem_strdup(const char *text);
 /* Sizes an outsider chose: NULL when there is none. */
 void *mem_try(size_t size);
 
-/* This process lives long: pages that nobody uses any more go back to the kernel within seconds, also while
+/* This process lives long: pages that nobody uses any more go back to the kernel within half a minute, also while
  * nothing is allocated or freed (an idle server). Starts threads of jemalloc's own; nothing without it. */
 void mem_serve(void);
 
