@@ -1,0 +1,1 @@
+"""What perf/fairness is made of, one idea a file."""

@@ -1,0 +1,78 @@
+"""The figures as Markdown."""
+
+import os
+import platform
+
+from . import limit, tarpit
+
+
+def table(heads, rows):
+    lines = ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
+    return "\n".join(lines + ["| " + " | ".join(str(c) for c in row) + " |" for row in rows])
+
+
+def micro(value):
+    return "%.0f us" % value if value < 10000 else "%.1f ms" % (value / 1000)
+
+
+def tarpit_text(rows, options):
+    sides, ratio = tarpit.summary(rows)
+    body = [[title, "%.0f" % m["connections"], "%.0f" % m["count"], micro(m["p50"]), micro(m["p90"]),
+             micro(m["p99"]), micro(m["most"]), micro(m["accepted p50"]), micro(m["accepted p99"]),
+             micro(m["CPU us"]), "%.0f" % m["not delivered"], "%.0f" % m["memory MiB"]] for title, m in sides]
+    words = ("%d receivers stall (a third each: 5 to 120 s before the banner, before the last 250, 2 s a byte), %d messages "
+             "wait for each; %d messages/s go to a healthy one, medians of %d interleaved rounds of %d s. The first columns "
+             "run from the content's start to its end at the next hop, so through the log's write; the next two from the "
+             "250. default_process_limit is %d." % (
+                 options.sites, options.each, options.rate, options.rounds, options.seconds,
+                 options.processes))
+    found = "p99 beside / alone: %.2f by medians, %.2f by the least of all rounds (each round: %s); p50: %.2f (%s)" % (
+        ratio["p99"], ratio["least"], ", ".join("%.2f" % r for r in ratio["p99 rounds"]), ratio["p50"],
+        ", ".join("%.2f" % r for r in ratio["p50 rounds"]))
+    return "\n\n".join(["## Receivers that stall", words, table(
+        ["", "stalling", "messages", "p50", "p90", "p99", "most", "from the 250: p50", "p99",
+         "engine CPU a message", "late by 30 s", "peak MiB"], body), found + "."])
+
+
+def limit_text(rows, options):
+    body = []
+    for (name, kind), m in limit.summary(rows).items():
+        spread = [r["deferred %"] for r in rows[(name, kind)]]
+        body.append([name, kind, "%.1f %%" % m["deferred %"], "%.1f to %.1f" % (min(spread), max(spread)),
+                     "%.0f" % m["of them unseen"], "%.0f" % m["connections"],
+                     "%.0f" % m["answered 421"], "%.1f" % m["seconds"]])
+    words = ("%d messages to a receiver that answers 421 beyond %d connections and takes %d ms for each; limit 50, initial "
+             "concurrency 5, connections %s. *Unseen*: put off without an attempt, because the site is taken "
+             "for dead. Medians of %d rounds." % (options.mails, options.limit, options.stall,
+                                                  "reused" if options.reuse else "not reused",
+                                                  options.limit_rounds))
+    return "\n\n".join(["## A receiver that limits connections", words, table(
+        ["feedback (up, down)", "server", "deferred", "spread", "unseen", "connections", "421s",
+         "seconds"], body)])
+
+
+def cost_text(rows, _):
+    body = [[r["road"], "%d" % r["messages"], "%.2f" % r["scheduler us"], "%.1f" % r["all us"],
+             "%.0f" % r["messages/s"], "%.0f" % r["peak MiB"], r["by thread"]] for r in rows]
+    words = ("Microseconds of processor a message, from the scheduler counters of each thread. *one site* and *sites*: "
+             "deferred mail for one destination, or for one each, that `postqueue -f` brings back (the scheduler's thread "
+             "writes the index, too); *fresh*: as it comes in, one destination each.")
+    return "\n\n".join(["## What a message costs the scheduler", words, table(
+        ["road", "messages", "scheduler us", "all threads us", "messages/s", "peak MiB", "by thread"],
+        body)])
+
+
+TEXTS = {"tarpit": tarpit_text, "limit": limit_text, "cost": cost_text}
+
+
+def text(result, options, commit, seconds):
+    parts = ["# Fairness", "Commit %s, %s, %d processors, %.0f s." % (
+        commit, platform.release(), os.cpu_count(), seconds)]
+    return "\n\n".join(parts + [TEXTS[name](rows, options) for name, rows in result.items()]) + "\n"
+
+
+def plain(result):
+    """What JSON can hold."""
+    return {name: [{"setting": key[0], "server": key[1], "rounds": all_of}
+                   for key, all_of in rows.items()] if name == "limit" else rows
+            for name, rows in result.items()}
