@@ -77,7 +77,9 @@ def verdict_cells(verdict):
     goal = verdict.goal
     def three(values, text):
         mid, low, high = spread_of(values)
-        return text(mid) + ("" if len(values) == 1 else " (%s–%s)" % (text(low), text(high)))
+        # The unit once.
+        return text(mid) + ("" if len(values) == 1 else " (%s–%s)" % (
+            text(low).split(" ")[0], text(high).split(" ")[0]))
     figure = lambda v: goal.form % v                                   # noqa: E731
     return [goal.asked_text(), three(verdict.values, goal.value_text),
             three(verdict.theirs, figure) + ", " + verdict.better[len("postfix-"):]

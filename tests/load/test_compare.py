@@ -42,7 +42,7 @@ def test_a_ratio_is_taken_within_its_round_and_against_the_better_one():
     assert sorted(found.values) == pytest.approx([21, 22, 22])
     assert found.theirs == [1000, 500, 1000] and found.better == "postfix-tuned"
     assert found.reached() is True and found.missed == 0
-    assert report.verdict_cells(found)[1] == "22.0 × (21.0 ×–22.0 ×)"
+    assert report.verdict_cells(found)[1] == "22.0 × (21.0–22.0)"
 
 
 def test_what_is_missed_says_by_how_much_and_why():
