@@ -5,6 +5,7 @@
 #include "io/base/check.h"
 #include "io/base/log.h"
 #include "io/base/mem.h"
+#include "io/fiber/offload.h"
 #include "io/ring/ring.h"
 #include "queue/store/private.h"
 
@@ -136,16 +137,41 @@ static void sort_rows(struct round *r)
 {
     sort_list(&r->young, young_seq);
     sort_list(&r->dirty, dirty_seq);
-    if (r->dead.len > 0)
-        qsort(r->dead.ptr, r->dead.len / sizeof(uint64_t), sizeof(uint64_t), by_seq);
+}
+
+static void sort_dead(void *arg)
+{
+    struct buf *dead = arg;
+    if (dead->len > 0)
+        qsort(dead->ptr, dead->len / sizeof(uint64_t), sizeof(uint64_t), by_seq);
+}
+
+/* After an act on all mail they are hundreds of thousands: taken as they lie, and sorted elsewhere. While the index is
+ * being rebuilt, the old ones stay. */
+static void take_dead(struct round *r)
+{
+    struct store *s = r->store;
+    r->dead = s->dead_new;
+    s->dead_new = (struct buf){0};
+    if (s->first_new == 0)
+        return;
+    size_t to = 0;
+    for (size_t at = 0; at < r->dead.len; at += sizeof(uint64_t)) {
+        uint64_t seq;
+        memcpy(&seq, r->dead.ptr + at, sizeof seq);
+        if (store_hides(s, seq)) {
+            buf_add(&s->dead_new, &seq, sizeof seq);
+        } else {
+            memcpy(r->dead.ptr + to, &seq, sizeof seq);
+            to += sizeof seq;
+        }
+    }
+    r->dead.len = to;
 }
 
 static void round_take(struct round *r, int64_t born_before_ns)
 {
     struct store *s = r->store;
-    size_t at = 0;
-    uint64_t seq;
-    void *value;
     list_init(&r->young);
     list_init(&r->dirty);
     list_init(&r->put);
@@ -159,10 +185,7 @@ static void round_take(struct round *r, int64_t born_before_ns)
         list_push_back(&r->dirty, node);
     }
     drop_dead(&r->dirty);
-    while (umap_next(&s->dead, &at, &seq, &value)) {
-        if (!store_hides(s, seq))
-            buf_add(&r->dead, &seq, sizeof seq);
-    }
+    take_dead(r);
     sort_rows(r);
     r->rebuilding = s->first_new != 0;
     r->unlinks = s->unlinks;
@@ -191,6 +214,8 @@ static void put_back(struct round *r)
     pthread_mutex_unlock(&s->log.lock);
     splice_front(&s->dirty, &r->dirty);
     buf_add(&s->unlinks, r->unlinks.ptr, r->unlinks.len);
+    size_t done = r->dead_at * sizeof(uint64_t);
+    buf_add(&s->dead_new, r->dead.ptr + done, r->dead.len - done);
 }
 
 static struct err *put_row(struct round *r, struct message *m)
@@ -241,7 +266,7 @@ static void put_done(struct round *r)
             if (store_crowded(r->store))
                 qmsg_drop_content(&m->pub);
         } else { /* removed while the round waited: its REMOVE is not safe yet, its row goes with the next */
-            (void)umap_put(&r->store->dead, m->pub.seq, r->store);
+            store_set_dead(r->store, m->pub.seq);
         }
         qmsg_unref(&m->pub);
     }
@@ -332,6 +357,10 @@ struct err *keeper_round(struct store *s, int64_t min_age_ms)
     s->round_ns = clock_mono_ns();
     round_take(&r, s->round_ns - min_age_ms * NS_PER_MS);
     e = log_sync(&s->log);
+    if (r.dead.len >= PURGE_MIN * sizeof(uint64_t))
+        offload(sort_dead, &r.dead);
+    else
+        sort_dead(&r.dead);
     if (e == NULL) {
         unlink_spilled(&r);
         if (worth_it(&r))

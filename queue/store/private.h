@@ -134,6 +134,7 @@ struct store {
     _Atomic int ready_percent;
     struct list dirty;  /* INDEXED messages whose row is stale */
     struct umap dead;   /* seq of removed messages whose row is still there -> anything */
+    struct buf dead_new; /* u64 each: of those that no round has taken; some may have left `dead` since */
     struct buf unlinks; /* seq (u64 each) of spilled files to delete once REMOVE is safe */
     struct timer mark_timer;
     bool mark_timer_set;
@@ -215,6 +216,7 @@ void segment_said(struct segment *g, uint64_t seq); /* log.lock */
 void store_say_again(struct qmsg *m);
 /* A REMOVE of a message that is gone already. */
 void store_say_removed(struct store *s, uint64_t seq);
+void store_set_dead(struct store *s, uint64_t seq); /* its index row is to go */
 void store_set_dirty(struct message *m); /* its index row is to be written */
 /* store_remove for a message that is in the index and not in memory. */
 void store_remove_row(struct store *s, uint64_t seq, uint32_t flags, bool spilled);

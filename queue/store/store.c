@@ -73,6 +73,7 @@ static void store_free(struct store *s)
     segments_fini(s);
     umap_fini(&s->messages);
     umap_fini(&s->dead);
+    buf_fini(&s->dead_new);
     buf_fini(&s->unlinks);
     const int fds[] = {s->log_dir_fd, s->content_dir_fd, s->corrupt_dir_fd, s->lock_fd};
     for (size_t i = 0; i < sizeof fds / sizeof *fds; i++) {
@@ -230,6 +231,12 @@ static void append_lazy(struct store *s, const struct record *r)
     }
 }
 
+void store_set_dead(struct store *s, uint64_t seq)
+{
+    (void)umap_put(&s->dead, seq, s);
+    buf_add(&s->dead_new, &seq, sizeof seq);
+}
+
 void store_set_dirty(struct message *m)
 {
     if (m->stage != STAGE_INDEXED || m->dirty)
@@ -335,7 +342,7 @@ void store_remove(struct qmsg *pub)
         buf_add(&s->unlinks, &pub->seq, sizeof pub->seq);
     /* Out of the log the young ones have come to rows too. */
     if (m->stage == STAGE_INDEXED || pub->seq < s->rebuild.below || store_hides(s, pub->seq))
-        (void)umap_put(&s->dead, pub->seq, s);
+        store_set_dead(s, pub->seq);
     if (m->stage == STAGE_INDEXED)
         return;
     atomic_fetch_sub_explicit(&s->young_bytes, pub->place.length, memory_order_relaxed);
@@ -356,7 +363,7 @@ void store_remove_row(struct store *s, uint64_t seq, uint32_t flags, bool spille
     append_lazy(s, &r);
     if (spilled)
         buf_add(&s->unlinks, &seq, sizeof seq);
-    (void)umap_put(&s->dead, seq, s);
+    store_set_dead(s, seq);
 }
 
 struct err *store_sync(struct store *s)

@@ -271,6 +271,7 @@ static void live_with_labels(void *arg)
         qmsg_unref(q);
     }
     OK(keeper_round(m->s, 0));
+    tidy_some(m, 1000); /* to the end of a filing that was under way */
     tidy_some(m, 1000);
     MUST(labels_filed(m) == 0);
     OK(store_close(m->s));
