@@ -116,21 +116,31 @@ def latency(world):
     yield row
 
 
-def greeting(address):
-    """An open connection that has been answered, None if it is not within 2 s."""
+def greetings(address, number, seconds=3):
+    """Open connections whose EHLO was answered, of so many tried at a time."""
     host, port = address.rsplit(":", 1)
-    peer = socket.socket()
-    try:
+    peers, limit = [], time.monotonic() + seconds
+    for _ in range(number):
+        peer = socket.socket()
         peer.settimeout(2)
-        peer.connect((host, int(port)))
-        if peer.recv(500).startswith(b"220"):
-            peer.sendall(b"EHLO idle.example\r\n")
-            if peer.recv(2000).startswith(b"250"):
-                return peer
-    except OSError:
-        pass
-    peer.close()
-    return None
+        try:
+            peer.connect((host, int(port)))
+            peers.append(peer)
+        except OSError:
+            peer.close()
+    for wanted, answer in ((b"220", b"EHLO idle.example\r\n"), (b"250", b"")):
+        left = []
+        for peer in peers:
+            try:
+                peer.settimeout(max(0.01, limit - time.monotonic()))
+                if not peer.recv(2000).startswith(wanted):
+                    raise OSError("another word")
+                peer.sendall(answer)
+                left.append(peer)
+            except OSError:
+                peer.close()
+        peers = left
+    return peers
 
 
 def settled(keeper, limit_s):
@@ -146,22 +156,20 @@ def settled(keeper, limit_s):
 
 
 def idle(world):
-    peers, silent = [], 0
+    peers, full = [], False
     limit = time.monotonic() + 60
     try:
         base = world.keeper.memory()
         for wanted in world.options.connections:
-            while len(peers) < wanted and silent < 2 and time.monotonic() < limit:
-                peer = greeting(world.server.addresses()[0])
-                if peer is None:
-                    silent += 1         # every process it may have is taken
-                else:
-                    peers.append(peer)
+            while len(peers) < wanted and not full and time.monotonic() < limit:
+                more = greetings(world.server.addresses()[0], min(50, wanted - len(peers)))
+                peers += more
+                full = not more         # every process it may have is taken
             time.sleep(2 if wanted > 1000 else 0.3)
             used = settled(world.keeper, 4)
             yield {"connections": wanted, "answered": len(peers), "memory": used,
                    "each": (used - base) / max(1, len(peers))}
-            if silent == 2:             # more connections will not be answered either
+            if full:
                 break
     finally:
         for peer in peers:
