@@ -1,5 +1,7 @@
 #include "io/base/buf.h"
 
+#include <endian.h>
+
 #include "io/base/check.h"
 #include "io/base/format.h"
 #include "io/base/mem.h"
@@ -111,37 +113,43 @@ void buf_add_lstr(struct buf *b, struct str s)
     buf_add_str(b, s);
 }
 
-static uint64_t read_le(struct rd *r, size_t n)
+/* Bytes into *to, which stays as it is when there are not so many. */
+static inline void read_bytes(struct rd *r, void *to, size_t n)
 {
     if (r->bad || (size_t)(r->end - r->ptr) < n) {
         r->bad = true;
-        return 0;
+        return;
     }
-    uint64_t v = 0;
-    for (size_t i = 0; i < n; i++)
-        v |= (uint64_t)(unsigned char)r->ptr[i] << (8 * i);
+    memcpy(to, r->ptr, n);
     r->ptr += n;
-    return v;
 }
 
 uint8_t rd_u8(struct rd *r)
 {
-    return (uint8_t)read_le(r, 1);
+    uint8_t v = 0;
+    read_bytes(r, &v, sizeof(v));
+    return v;
 }
 
 uint16_t rd_u16(struct rd *r)
 {
-    return (uint16_t)read_le(r, 2);
+    uint16_t v = 0;
+    read_bytes(r, &v, sizeof(v));
+    return le16toh(v);
 }
 
 uint32_t rd_u32(struct rd *r)
 {
-    return (uint32_t)read_le(r, 4);
+    uint32_t v = 0;
+    read_bytes(r, &v, sizeof(v));
+    return le32toh(v);
 }
 
 uint64_t rd_u64(struct rd *r)
 {
-    return read_le(r, 8);
+    uint64_t v = 0;
+    read_bytes(r, &v, sizeof(v));
+    return le64toh(v);
 }
 
 struct str rd_lstr(struct rd *r)
