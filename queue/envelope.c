@@ -321,15 +321,16 @@ static void unpack_why(struct rd *r, struct arena *a, struct dsn *out)
     }
 }
 
-/* Of the next recipient: the tag that stands for the rest is not read again. a NULL: *why_out stays. */
-static void next_state(struct rd *r, unsigned *tag, struct arena *a, struct dsn *why_out)
+/* Of the next recipient: the tag that stands for the rest is not read again. a NULL: *why_out stays, and is passed over
+ * only when more are to come. */
+static void next_state(struct rd *r, unsigned *tag, bool more, struct arena *a, struct dsn *why_out)
 {
     if (*tag & TAG_REST)
         return;
     *tag = rd_u8(r);
     if ((*tag & TAG_STATE) > RCPT_NOTIFIED || *tag >= 2 * TAG_REST)
         r->bad = true;
-    if (*tag & TAG_WHY_HERE)
+    if ((*tag & TAG_WHY_HERE) && (more || a != NULL))
         unpack_why(r, a, why_out);
 }
 
@@ -338,7 +339,7 @@ static void apply_states(struct rd *r, struct arena *a, struct envelope *e)
     struct dsn why = no_why;
     unsigned tag = 0;
     for (size_t i = 0; i < e->rcpt_count && !r->bad; i++) {
-        next_state(r, &tag, a, &why);
+        next_state(r, &tag, true, a, &why);
         e->rcpts[i].state = (enum rcpt_state)(tag & TAG_STATE);
         if (tag & (TAG_WHY_HERE | TAG_WHY_AGAIN))
             e->rcpts[i].why = why;
@@ -399,7 +400,7 @@ bool envelope_next_rcpt(struct envelope_view *v, enum rcpt_state *state_out,
         if (parts & part)
             (void)rd_lstr(r);
     }
-    next_state(&v->states, &v->tag, NULL, NULL);
+    next_state(&v->states, &v->tag, v->left > 0, NULL, NULL);
     if (r->bad || v->states.bad)
         return false;
     *state_out = (enum rcpt_state)(v->tag & TAG_STATE);
