@@ -43,7 +43,9 @@ static const char help[] =
     "  --sender @example.com          any sender in this domain\n"
     "  --domain example.org           some recipient that is left is in this domain\n"
     "  --destination nexthop          some recipient goes there: [relay.example]:25, or with its transport,\n"
-    "                                 smtp:[relay.example]:25; as last looked up for a delivery\n"
+    "                                 smtp:[relay.example]:25; as last looked up for a delivery. After the index was\n"
+    "                                 built again (a warning in the log) it finds what has been tried since; --domain\n"
+    "                                 and --sender find all\n"
     "A message with several recipients is acted on as a whole: postsuper -h ALL --domain example.org\n";
 
 /* In the order in which they are done. The report has an order of its own. */
