@@ -58,32 +58,38 @@ def test_mail_gets_through_while_scanners_knock(sink, manner):
 
 def test_a_crowd_before_a_door_of_two_is_served_to_the_last():
     """More than the server takes in hand (1,024): the rest waits in the kernel, and none is forgotten there."""
-    crowd = 1600
     with Ringpost(params={"default_process_limit": "2"}) as server:
-        peers, greeted = [], 0
+        peers = []
+
+        def come(count):
+            for number in range(count):
+                peer = socket.socket()
+                peer.settimeout(60)
+                peer.bind(("127.0.0.%d" % (2 + number % 5), 0))
+                peers.append(peer)
+                peer.connect(("127.0.0.1", server.port))
 
         def taken():
             names = [os.readlink(f.path) for f in os.scandir("/proc/%d/fd" % server.engine_pids()[0])]
             return sum(1 for name in names if name.startswith("socket"))
-        for number in range(crowd):
-            peer = socket.socket()
-            peer.settimeout(60)
-            peer.bind(("127.0.0.%d" % (2 + number % 5), 0))
-            peers.append(peer)
-            peer.connect(("127.0.0.1", server.port))
-            if number == 2:
-                server.wait_log("reached its process limit")
-        time.sleep(0.3)
-        assert 1000 < taken() < 1400
+
+        def until(reached):
+            limit = time.monotonic() + 30
+            while not reached():
+                assert time.monotonic() < limit, taken()
+                time.sleep(0.05)
+
+        come(1100)
+        until(lambda: taken() > 1024)
+        server.wait_log("reached its process limit")
+        time.sleep(0.5)
+        come(500)
+        time.sleep(0.5)
+        assert taken() < 1200
         for peer in peers:
             assert peer.recv(200).startswith(b"220 ")
-            greeted += 1
             peer.close()
-        assert greeted == crowd
-        limit = time.monotonic() + 20
-        while taken() >= 20:
-            assert time.monotonic() < limit, taken()
-            time.sleep(0.1)
+        until(lambda: taken() < 20)
 
 
 def unfit_to_measure():
