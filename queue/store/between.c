@@ -24,12 +24,16 @@ void segment_said(struct segment *g, uint64_t seq)
     buf_add(&g->said, &seq, sizeof seq);
 }
 
-/* As in space.c; moreover its first batch is not where a torn end before it is told from damage. What is read
- * of it here does not change any more once the log has gone on to another. */
+/* Its first batch is not where a torn end before it is told from damage. What is read of it here does not change any
+ * more once the log has gone on to another. */
+bool segment_between(const struct store *s, const struct segment *g)
+{
+    return g->follows && g->seq_end != 0 && !g->said_much && !g->poisoned && g->epoch < s->covered >> 32;
+}
+
 static bool is_free(const struct store *s, const struct segment *g)
 {
-    return g->follows && g->seq_end != 0 && !g->said_much && !g->poisoned && g->rows_bytes == 0 &&
-           g->pins == 0 && g->epoch < s->covered >> 32;
+    return segment_between(s, g) && g->rows_bytes == 0 && g->pins == 0;
 }
 
 /* The oldest one that is free, and up to which number messages may lie in older ones. */

@@ -1,4 +1,4 @@
-/* Compaction: what lives in the oldest segment is written again at the head of the log, with its
+/* Compaction: what lives in the emptiest segment, or the oldest, is written again at the head of the log, with its
  * present state, and the index rows follow once the copies are safe; then the segment is freed like
  * any other. */
 #include "io/base/check.h"
@@ -23,12 +23,24 @@ struct compaction {
     size_t bytes; /* since the last sync */
 };
 
+/* Segments that the index does not cover yet: what of them stays is not known before the next round. store.lock. */
+static uint64_t fresh_segments(const struct store *s)
+{
+    uint64_t n = 0;
+    for (const struct list *node = s->segments.prev; node != &s->segments; node = node->prev) {
+        if (CONTAINER(node, struct segment, link)->epoch < s->covered >> 32)
+            break;
+        n++;
+    }
+    return n;
+}
+
 bool space_wants_compaction(struct store *s)
 {
     bool wants = false;
     pthread_mutex_lock(&s->lock);
-    uint64_t live = s->rows_bytes + atomic_load(&s->young_bytes);
-    uint64_t whole = s->segment_count * s->segment_bytes;
+    uint64_t live = s->rows_bytes;
+    uint64_t whole = (s->segment_count - fresh_segments(s)) * s->segment_bytes;
     if (s->segment_count > 1 && whole > 2 * live + SEGMENTS_FLOOR * s->segment_bytes) {
         const struct segment *oldest = CONTAINER(s->segments.next, struct segment, link);
         wants = oldest->rows_bytes != 0 && oldest->epoch < s->covered >> 32 &&
@@ -36,6 +48,29 @@ bool space_wants_compaction(struct store *s)
     }
     pthread_mutex_unlock(&s->lock);
     return wants;
+}
+
+/* The one with the least to copy, when that is less than what it sets free; else the oldest, so that in the end
+ * those go too that can only go as the oldest. */
+static uint64_t emptiest(struct store *s)
+{
+    pthread_mutex_lock(&s->log.lock);
+    pthread_mutex_lock(&s->lock);
+    const struct segment *best = CONTAINER(s->segments.next, struct segment, link);
+    uint64_t half = s->segment_bytes / 2, least = best->rows_bytes < half ? best->rows_bytes : half;
+    for (const struct list *node = s->segments.prev; node != &s->segments; node = node->prev) {
+        const struct segment *g = CONTAINER(node, struct segment, link);
+        if (g->seq_floor == 0)
+            break;
+        if (g->rows_bytes < least && segment_between(s, g)) {
+            best = g;
+            least = g->rows_bytes;
+        }
+    }
+    uint64_t epoch = best->epoch;
+    pthread_mutex_unlock(&s->lock);
+    pthread_mutex_unlock(&s->log.lock);
+    return epoch;
 }
 
 /* The copies are safe: from now on the messages lie there. One that was removed meanwhile has its
@@ -184,10 +219,7 @@ struct err *space_compact(struct store *s)
 {
     char name[SEGMENT_NAME_MAX];
     struct buf bytes = {0};
-    pthread_mutex_lock(&s->lock);
-    struct compaction c = {.store = s,
-                           .epoch = CONTAINER(s->segments.next, struct segment, link)->epoch};
-    pthread_mutex_unlock(&s->lock);
+    struct compaction c = {.store = s, .epoch = emptiest(s)};
     if (!segment_pin(s, c.epoch, name))
         return NULL;
     struct err *e = segment_read(s, name, BLOCK, &bytes);
@@ -200,5 +232,7 @@ struct err *space_compact(struct store *s)
     if (e == NULL && !store_keeps_all(s) && rows_left(s, c.epoch) != 0)
         e = give_up_lost(s, c.epoch);
     space_free(s);
+    if (e == NULL)
+        e = space_free_between(s);
     return e != NULL ? err_in(e, "compact %s", name) : NULL;
 }

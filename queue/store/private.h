@@ -208,6 +208,8 @@ enum { SPARES_WANTED = 1, SPARES_MAX = 4, SEGMENTS_FLOOR = 4, SPARE_WHEN_USED = 
 /* --- between.c */
 /* Segments that nothing needs, wherever they lie. Yields. */
 struct err *space_free_between(struct store *s) MUST_USE;
+/* It can be freed without being the oldest once nothing lives in it. log.lock and store.lock. */
+bool segment_between(const struct store *s, const struct segment *g);
 void segment_said(struct segment *g, uint64_t seq); /* log.lock */
 
 /* --- store.c */

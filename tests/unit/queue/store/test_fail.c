@@ -162,14 +162,14 @@ static void churn(struct store *s, int messages)
     }
 }
 
-/* The same, and one in twenty stays, so that no segment is free before it was compacted. */
+/* The same, and one in twenty stays, so that no segment is free before it was compacted, and the first one is the emptiest. */
 enum { STAYERS = 10 };
 
 static void churn_past(struct store *s, struct qmsg *stay[STAYERS])
 {
     for (uint64_t i = 0; i < STAYERS; i++) {
         churn(s, 19);
-        stay[i] = commit(s, 2000000 + i, 15000);
+        stay[i] = commit(s, 2000000 + i, 40000);
         fiber_sleep_until(clock_in_ms(15));
     }
 }
