@@ -101,8 +101,12 @@ def unfit_to_measure():
 def pss_kib(server):
     total = 0
     for pid in processes_of(server.dir):
-        text = Path("/proc/%d/smaps_rollup" % pid).read_text()
-        total += int(re.search(r"(?m)^Pss:\s+(\d+)", text)[1])
+        try:
+            text = Path("/proc/%d/smaps_rollup" % pid).read_text()
+        except OSError:
+            continue                    # a process that ends
+        found = re.search(r"(?m)^Pss:\s+(\d+)", text)
+        total += int(found[1]) if found else 0
     return total
 
 
