@@ -203,7 +203,7 @@ bool segment_pin(struct store *s, uint64_t epoch, char name_out[SEGMENT_NAME_MAX
 void segment_unpin(struct store *s, uint64_t epoch);
 /* A server that hardly gets mail does not write spares full: the first is made when 1/8 of the
  * active segment is used. */
-enum { SPARES_WANTED = 1, SPARES_MAX = 4, SEGMENTS_FLOOR = 4, SPARE_WHEN_USED = 8 };
+enum { SPARES_WANTED = 1, SPARES_MAX = 8, SEGMENTS_FLOOR = 4, SPARE_WHEN_USED = 8 };
 
 /* --- between.c */
 /* Segments that nothing needs, wherever they lie. Yields. */
