@@ -184,7 +184,8 @@ static struct err *start_workers(struct engine *en, const struct params *p)
         if (e)
             return e;
     }
-    return worker_start(&(struct worker_options){.name = "sched", .cpu = -1}, NULL, NULL, &en->sched);
+    const struct worker_options options = {.name = "sched", .cpu = -1, .ring_entries = 256};
+    return worker_start(&options, NULL, NULL, &en->sched);
 }
 
 static struct err *start_all(struct engine *en, struct snapshot *s)

@@ -437,8 +437,8 @@ struct err *listeners_start(struct queue *queue, struct worker **workers, size_t
         porch_init(&l->porches[i], arrival_begin);
     list_init(&l->pending);
     list_init(&l->active);
-    struct err *e = worker_start(&(struct worker_options){.name = "accept", .cpu = -1}, NULL, NULL,
-                                 &l->acceptor);
+    const struct worker_options options = {.name = "accept", .cpu = -1, .ring_entries = 128};
+    struct err *e = worker_start(&options, NULL, NULL, &l->acceptor);
     if (e) {
         mem_free(l->porches);
         mem_free(l);

@@ -44,6 +44,8 @@ size_t ring_pending(const struct ring *r)
     return r->pending;
 }
 
+#define ENTRIES_LEAST 64U
+
 static struct err *err_setup(int number)
 {
     switch (number) {
@@ -56,7 +58,7 @@ static struct err *err_setup(int number)
             "the seccomp profile of the container or service, and set sysctl "
             "kernel.io_uring_disabled=0",
             strerrorname_np(number));
-    case ENOMEM: /* newer kernels count rings, for a user who has no CAP_IPC_LOCK: 200 KiB each */
+    case ENOMEM: /* newer kernels count rings, for a user who has no CAP_IPC_LOCK: 13 to 200 KiB each */
         return err_new(ERR_NOMEM, number,
                        "set up io_uring: Cannot allocate memory: if there is enough, raise the limit of "
                        "locked memory (LimitMEMLOCK= of the service, ulimit -l)");
@@ -68,6 +70,8 @@ static struct err *err_setup(int number)
     }
 }
 
+/* A ring that is refused for its memory is asked for at half the size: it enters the kernel more often, that is
+ * all. Newer kernels count rings against the user's locked memory, 8 MiB unless raised. */
 static struct err *ring_setup(unsigned entries, struct io_uring *out)
 {
     /* A turn of the loop may complete far more than it submits; completions beyond the ring are
@@ -78,10 +82,15 @@ static struct err *ring_setup(unsigned entries, struct io_uring *out)
                  IORING_SETUP_TASKRUN_FLAG | IORING_SETUP_CQSIZE | IORING_SETUP_CLAMP,
         .cq_entries = entries * 8,
     };
+    struct io_uring_params asked = params;
     int rc = io_uring_queue_init_params(entries, out, &params);
-    if (rc != 0)
-        return err_setup(-rc);
-    return NULL;
+    while (rc == -ENOMEM && entries > ENTRIES_LEAST) {
+        entries /= 2;
+        params = asked;
+        params.cq_entries = entries * 8;
+        rc = io_uring_queue_init_params(entries, out, &params);
+    }
+    return rc != 0 ? err_setup(-rc) : NULL;
 }
 
 static const unsigned char ops_needed[] = {
