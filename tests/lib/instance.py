@@ -357,6 +357,7 @@ class Server:
             self.stop()
             self.check_reports()
         finally:
+            self.kill_all()     # a stop that hangs, or is interrupted, leaves nothing either
             self.remove()
 
     def error(self, text):
