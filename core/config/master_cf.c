@@ -233,6 +233,7 @@ void master_service(const struct master_entry *m, struct arena *a, int64_t defau
         .wakeup_s = number_of(f[MASTER_WAKEUP], 0),
         .wakeup_if_used = f[MASTER_WAKEUP].ptr[f[MASTER_WAKEUP].len - 1] == '?',
         .maxproc = number_of(f[MASTER_MAXPROC], default_process_limit),
+        .maxproc_default = str_eq(f[MASTER_MAXPROC], STR("-")),
         .command = arena_cstr(a, f[MASTER_COMMAND]),
         .file = m->file,
         .line = m->line,

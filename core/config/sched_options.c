@@ -2,9 +2,12 @@
  * default_x. */
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 #include "core/config/private.h"
 #include "io/base/log.h"
 #include "io/base/param.h"
+
+#define LINGERING_MAX 100000
 
 /* Services of master.cf that nobody delivers to. */
 static const char *const no_agents[] = {
@@ -160,6 +163,20 @@ static const char *no_agent(const struct snapshot *s, const char *command)
     return text.ptr;
 }
 
+/* Its deliveries are fibers and sockets here, and no processes. */
+static bool on_the_net(const struct service *svc)
+{
+    return strcmp(svc->command, "smtp") == 0 || strcmp(svc->command, "lmtp") == 0;
+}
+
+/* Each has a descriptor. */
+static int64_t lingering_max(void)
+{
+    struct rlimit files;
+    bool known = getrlimit(RLIMIT_NOFILE, &files) == 0 && files.rlim_max != RLIM_INFINITY;
+    return known && files.rlim_max / 4 < LINGERING_MAX ? (int64_t)(files.rlim_max / 4) : LINGERING_MAX;
+}
+
 static struct sched_transport *make_transports(const struct snapshot *s,
                                                bool (*exists)(const char *command), size_t *n_out)
 {
@@ -175,6 +192,8 @@ static struct sched_transport *make_transports(const struct snapshot *s,
         struct sched_transport *t = &list[n++];
         fill(s, svc->name, t);
         t->process_limit = svc->maxproc;
+        if (svc->maxproc_default && on_the_net(svc))
+            t->lingering_max = lingering_max();
         if (exists && !exists(svc->command)) {
             t->unavailable = true;
             t->why = no_agent(s, svc->command);

@@ -27,6 +27,7 @@ struct service {
     int64_t wakeup_s;
     bool wakeup_if_used;
     int64_t maxproc;      /* 0 = no limit; default_process_limit is filled in */
+    bool maxproc_default; /* it was: "-" */
     const char *command;  /* "smtpd" */
     const char *const *args; /* after the command, -o taken out; NULL-terminated */
     const char *log_tag;  /* "smtpd", or "postfix/submission/smtpd" when syslog_name is overridden */

@@ -147,6 +147,8 @@ static void put_limits(struct tree *t, const struct queue_dest *d)
     put_num(t, "transport_in_use", d->transport_busy);
     if (d->process_limit > 0)
         put_num(t, "process_limit", d->process_limit);
+    if (d->transport_lingering > 0)
+        put_num(t, "transport_lingering", d->transport_lingering);
     if (d->transport_deferred)
         put_flag(t, "defer_transports", true);
 }

@@ -97,7 +97,7 @@ void request_emit(struct dest *d, struct entry *e)
     struct sched *s = d->transport->sched;
     struct request *r = next_share(d, e);
     d->busy++;
-    transport_started(d->transport);
+    transport_started(d->transport, r);
     s->requests_out++;
     if (!list_empty(&d->idle)) {
         struct agent_wait *w = CONTAINER(d->idle.next, struct agent_wait, link);
@@ -223,7 +223,7 @@ static void take_back(struct request *r, struct agent_wait *w)
     mark_results(a, r);
     if (r->damaged)
         active_damaged(a); /* d is busy still, and stays */
-    transport_finished(t);
+    transport_finished(t, r);
     dest_finished(d, r->dest_dead, &r->dest_why);
     if (r->transport_failed) {
         d->pins++;

@@ -46,6 +46,9 @@ struct request {
     /* --- the scheduler's own */
     struct dest *dest;
     struct worker *worker;
+    struct list running; /* transport->running, until it lingers */
+    int64_t begun_ns;
+    bool lingers;
 };
 
 /* Hand back `done` and get the next request for the same destination on this fiber, while an open

@@ -30,7 +30,11 @@ struct transport {
     struct sched *sched;
     struct sched_transport opts;
     struct hmap dests; /* key -> struct dest */
-    int64_t busy;      /* requests out, against opts.process_limit */
+    int64_t busy;      /* requests out; those that do not linger, against opts.process_limit */
+    int64_t lingering;   /* of them */
+    struct list running; /* struct request: those that may come to linger, the oldest first */
+    struct timer linger; /* when the oldest does; while it is `watched` */
+    bool watched;
     struct line waiting; /* jobs whose dests found no slot; empty while there is a slot */
     struct slot_rules rules;
     struct timer pause; /* transport_rate_delay: nothing goes out while `paused` */
@@ -187,8 +191,8 @@ struct transport *transport_get(struct sched *s, const char *name);
 void transport_configure(struct transport *t); /* after s->opts has changed */
 void transport_free(struct transport *t);
 bool transport_has_slot(const struct transport *t);
-void transport_started(struct transport *t);  /* one goes out */
-void transport_finished(struct transport *t); /* a request came back */
+void transport_started(struct transport *t, struct request *r);  /* goes out */
+void transport_finished(struct transport *t, struct request *r); /* came back */
 /* Its agent failed: what waits for it is deferred, and what comes within transport_retry_time. */
 void transport_failed(struct transport *t, const struct dsn *why);
 void transport_revive(struct transport *t); /* it is tried again from now on */

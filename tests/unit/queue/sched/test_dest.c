@@ -291,6 +291,41 @@ static void processes_are_shared_in_turn(void **state)
     assert_true(queue_down(5000));
 }
 
+/* Nor those that take a minute for each mail, unless a number is asked for. */
+static void tar_pits_do_not_hold_the_processes(void **state)
+{
+    (void)state;
+    struct sched_transport *t = transport_add("lim");
+    t->process_limit = 2;
+    t->lingering_max = 3;
+    world.no_checks = true; /* more than process_limit are out */
+    queue_up();
+    for (int i = 0; i < 5; i++) {
+        char rcpt[32];
+        snprintf(rcpt, sizeof rcpt, "gate@lim.pit%d", i);
+        (void)post_to(rcpt);
+    }
+    WAIT_FOR(sum_of("lim/").busy == 5); /* three linger, two count: that is all */
+    const char *last = post_to("ok@lim.good");
+    WAIT_FOR(is_in(last, QUEUE_ACTIVE));
+    assert_int_equal(sum_of("lim/").busy, 5);
+    world.gate_open = true;
+    WAIT_FOR(gone(last));
+    world.gate_open = false;
+    for (int i = 0; i < 3; i++) {
+        char rcpt[32];
+        snprintf(rcpt, sizeof rcpt, "gate@lim.pit%d", i);
+        (void)post_to(rcpt);
+    }
+    WAIT_FOR(sum_of("lim/").busy == 3);
+    (void)post_to("ok@lim.good");
+    (void)post_to("ok@lim.good");
+    WAIT_FOR(site_seen("lim", "lim.good").requests == 3); /* while the gate is shut */
+    world.gate_open = true;
+    WAIT_FOR(seen(&world.sent) == 11);
+    assert_true(queue_down(5000));
+}
+
 /* An idle connection holds no process. */
 static void idle_connections_do_not_block(void **state)
 {
@@ -519,6 +554,7 @@ int main(void)
         QUEUE_TEST(one_at_a_time_with_pauses),
         QUEUE_TEST(a_transport_with_pauses),
         QUEUE_TEST(processes_are_shared_in_turn),
+        QUEUE_TEST(tar_pits_do_not_hold_the_processes),
         QUEUE_TEST(idle_connections_do_not_block),
         QUEUE_TEST(small_messages_pass_a_large_one),
         QUEUE_TEST(a_list_of_many_sites_is_passed_too),
