@@ -12,10 +12,9 @@
 #include <jemalloc/jemalloc.h>
 
 /* A message is made on a worker and freed on the scheduler's thread: threads keep more of what they free
- * (200 blocks of 16 KiB at most), or each message goes through the locks of an arena. What a burst took stays
- * half a minute and not ten seconds. */
+ * (200 blocks of 16 KiB at most), or each message goes through the locks of an arena. */
 #if JEMALLOC_VERSION_MAJOR > 5 || (JEMALLOC_VERSION_MAJOR == 5 && JEMALLOC_VERSION_MINOR >= 3)
-const char *malloc_conf = "tcache_nslots_large:200,tcache_nslots_small_max:400,dirty_decay_ms:30000";
+const char *malloc_conf = "tcache_nslots_large:200,tcache_nslots_small_max:400";
 #endif
 
 void mem_serve(void)
