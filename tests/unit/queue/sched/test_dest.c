@@ -310,7 +310,7 @@ static void tar_pits_do_not_hold_the_processes(void **state)
     WAIT_FOR(is_in(last, QUEUE_ACTIVE));
     assert_int_equal(sum_of("lim/").busy, 5);
     world.gate_open = true;
-    WAIT_FOR(gone(last));
+    WAIT_FOR(gone(last) && seen(&world.sent) == 6); /* all have seen it open */
     world.gate_open = false;
     for (int i = 0; i < 3; i++) {
         char rcpt[32];
