@@ -2,6 +2,8 @@
 
 #include "io/base/clock.h"
 
+#define RUN_AHEAD_S 1
+
 static int64_t clamp(int64_t n, int64_t least, int64_t most)
 {
     if (n < least)
@@ -19,6 +21,17 @@ int64_t backoff_next_us(const struct sched_options *o, int64_t arrival_us, int64
     int64_t spread = wait / 100 * o->backoff_jitter;
     int64_t from = clamp(wait - spread, least, most), to = clamp(wait + spread, least, most);
     return now_us + from + (int64_t)(dice % (uint64_t)(to - from + 1));
+}
+
+int64_t backoff_run_until_us(int64_t now_us)
+{
+    return now_us + RUN_AHEAD_S * US_PER_S;
+}
+
+int64_t backoff_dead_ns(const struct sched_options *o)
+{
+    int64_t least = o->minimal_backoff_s;
+    return (least > RUN_AHEAD_S ? least - RUN_AHEAD_S : least) * NS_PER_S;
 }
 
 bool backoff_expired(const struct sched_options *o, bool null_sender, int64_t arrival_us,

@@ -10,6 +10,12 @@
  * number), so that what was deferred together does not come back together. */
 int64_t backoff_next_us(const struct sched_options *o, int64_t arrival_us, int64_t now_us,
                         uint64_t dice);
+/* A queue run takes what is due by then: within the next second too, as qmgr(8) does. Mail that was
+ * deferred a moment after a run would else wait for the one after next where the shortest wait is as
+ * long as queue_run_delay, which both are by default. */
+int64_t backoff_run_until_us(int64_t now_us);
+/* How long a site that is dead is left alone: until the first run that may bring its mail back. */
+int64_t backoff_dead_ns(const struct sched_options *o);
 /* Its lifetime is up. A lifetime of 0 means one try. */
 bool backoff_expired(const struct sched_options *o, bool null_sender, int64_t arrival_us,
                      int64_t now_us);

@@ -4,6 +4,7 @@
 #include "io/base/clock.h"
 #include "io/base/log.h"
 #include "io/base/mem.h"
+#include "queue/sched/backoff.h"
 #include "queue/sched/state.h"
 
 /* Failures of a dest without work are forgotten after this long. */
@@ -316,7 +317,7 @@ static void failed(struct dest *d, const struct dsn *why)
         return;
     d->state = DEST_DEAD;
     why_set(d, why);
-    timer_set(&d->timer, clock_in_s(s->opts.minimal_backoff_s), timer_fired);
+    timer_set(&d->timer, clock_mono_ns() + backoff_dead_ns(&s->opts), timer_fired);
     dest_suspend_all(d);
 }
 

@@ -5,6 +5,7 @@
 #include "io/base/clock.h"
 #include "io/base/log.h"
 #include "io/base/mem.h"
+#include "queue/sched/backoff.h"
 #include "queue/sched/state.h"
 
 #define SLICE     128
@@ -126,14 +127,14 @@ static void step(struct timer *t)
         timer_set(&s->step_timer, clock_mono_ns(), step);
 }
 
-static void run_now(struct sched *s)
+static void run_now(struct sched *s, int64_t until_us)
 {
     if (s->loading || s->draining)
         return;
     s->loading = true;
     s->more = s->wide = false;
     s->run_after = (struct store_due){0};
-    s->run_until_us = clock_wall_us();
+    s->run_until_us = until_us;
     step(&s->step_timer);
 }
 
@@ -151,14 +152,14 @@ static void set_timer(struct sched *s)
 static void run_due(struct timer *t)
 {
     struct sched *s = CONTAINER(t, struct sched, run_timer);
-    run_now(s);
+    run_now(s, backoff_run_until_us(clock_wall_us()));
     set_timer(s);
 }
 
 /* The index was being built again: what was there before is known now. */
 static void index_ready(void *ctx)
 {
-    run_now(ctx);
+    run_now(ctx, clock_wall_us());
 }
 
 void loader_start(struct sched *s)
@@ -199,7 +200,7 @@ void loader_room(struct sched *s)
     bool room = s->active.count <= limit - limit / 4 &&
                 (!s->wide || s->recipients <= s->budget - s->budget / 4);
     if (s->started && s->more && room)
-        run_now(s);
+        run_now(s, clock_wall_us());
 }
 
 static struct err *wait_for_room(struct sched *s, const struct qmsg *m)

@@ -42,6 +42,8 @@ class Scene:
     senders: tuple = ("a@sender.example",)
     domain: str = "dest.example"
     sinks: dict = field(default_factory=lambda: LATER)
+    # One after the other: what lies in incoming/ together Postfix takes in the order of the directory.
+    in_turn: bool = False
 
 
 SCENES = {
@@ -54,8 +56,10 @@ SCENES = {
     "dead": Scene({"minimal_backoff_time": "4s", "maximal_backoff_time": "12s"}, 12, 12,
                   sinks=BUSY),
     "refused": Scene({"default_transport": "smtp:[127.0.0.1]:1"}, 1, 12, 0.1, sinks={}),
-    "rate": Scene({"smtp_destination_rate_delay": "1s"}, 8, 6, domain="fine.example"),
-    "transport rate": Scene({"smtp_transport_rate_delay": "1s"}, 8, 6, domain="fine%d.example"),
+    "rate": Scene({"smtp_destination_rate_delay": "1s"}, 8, 6, domain="fine.example",
+                  in_turn=True),
+    "transport rate": Scene({"smtp_transport_rate_delay": "1s"}, 8, 6, domain="fine%d.example",
+                            in_turn=True),
 }
 
 
@@ -84,7 +88,10 @@ def play(scene, side):
     for number in range(scene.count):
         to = "m%d@%s" % (number, scene.domain.replace("%d", str(number)))
         sender = scene.senders[number % len(scene.senders)]
-        names[server.submit(sender, [to])] = "m%d" % number
+        queue_id = server.submit(sender, [to])
+        names[queue_id] = "m%d" % number
+        if scene.in_turn:
+            server.wait_log(queue_id + r": from=<.*\(queue active\)")
         time.sleep(scene.apart)
     time.sleep(scene.seconds)
     attempts, events = [], []
@@ -159,7 +166,6 @@ def test_backoff_grows_with_age_between_its_bounds(played):
         assert ages[4] - ages[3] > ages[1] - ages[0] + 4
 
 
-@differs("what is due a moment after a queue run waits for the next one; Postfix looks a second ahead")
 def test_mail_is_tried_at_every_run_when_backoff_is_as_long(played):
     both(played("every run"), lambda c: {"attempts": [a.words for a in c.of("m0")[:7]]})
 
@@ -181,13 +187,16 @@ def first_round(course):
     return course.attempts[:12]
 
 
+def tried(attempts):
+    return [a for a in attempts if "suspended" not in a.words]
+
+
 def test_a_site_that_fails_gets_its_window_and_no_more(played):
     """Of 12 messages the five of the first window are tried, the others are put off for their cause."""
     both(played("dead"), lambda c: {
         "first round": sorted("%s %s" % (a.message, a.words) for a in first_round(c))})
     for course in played("dead"):
-        tried = [a.message for a in first_round(course) if "suspended" not in a.words]
-        assert sorted(tried) == ["m0", "m1", "m2", "m3", "m4"]
+        assert sorted(a.message for a in tried(first_round(course))) == ["m0", "m1", "m2", "m3", "m4"]
         assert course.at_once == 5
 
 
@@ -203,8 +212,9 @@ def test_after_a_dead_site_there_is_one_probe(played):
     course = played("dead")[1]
     second = course.attempts[12:24]
     assert len({a.message for a in second}) == 12, second
-    tried = [a for a in second if "suspended" not in a.words]
-    assert len(tried) == 1 and course.connections == 6
+    assert len(tried(second)) == 1
+    # A third round may have begun: a connection for each attempt that was one, and perhaps one under way.
+    assert 0 <= course.connections - len(tried(course.attempts)) <= 1
 
 
 @differs("failures are counted until a delivery succeeds (postconf(5), "

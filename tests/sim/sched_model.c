@@ -94,7 +94,7 @@ static void check_probe(struct site *s, const char *name, int64_t now)
 {
     if (s->busy > 1)
         sim_fail("%s is probed while %d deliveries are out", name, s->busy - 1);
-    if (s->probed_ns > 0 && now - s->probed_ns < MINIMAL_S * NS_PER_S)
+    if (s->probed_ns > 0 && now - s->probed_ns < (MINIMAL_S - EARLY_S) * NS_PER_S)
         sim_fail("%s is probed again after %.0f s", name, (double)(now - s->probed_ns) / 1e9);
     s->probed_ns = now;
     s->probes++;
@@ -113,7 +113,7 @@ static void check_limits(struct site *s, const struct request *r, int64_t now)
         check_pause(s, r->nexthop, now);
     /* Its backlog waits: known to be down, it is tried once in a while, whoever comes. */
     if (s == &model.sites[DOWN_SITE] && model.burst_ns > 0 && now < s->down_for_ns &&
-        now > model.burst_ns + 5 * NS_PER_S && now - s->begun_ns < MINIMAL_S * NS_PER_S)
+        now > model.burst_ns + 5 * NS_PER_S && now - s->begun_ns < (MINIMAL_S - EARLY_S) * NS_PER_S)
         sim_fail("%s is tried again after %.3f s", r->nexthop, (double)(now - s->begun_ns) / 1e9);
     if (r->dest->window.probing)
         check_probe(s, r->nexthop, now);

@@ -12,6 +12,7 @@ enum {
     DOWN_SITE = 0, /* down from the start: a backlog waits for it */
     TRAFFIC_S = 4 * 3600,
     MINIMAL_S = 300,
+    EARLY_S = 1, /* a queue run takes what is due within the next second, as Postfix's does */
     MAXIMAL_S = 4000,
     DAY_S = 86400,
     AGENT_RETRY_S = 60, /* transport_retry_time */

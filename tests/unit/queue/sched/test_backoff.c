@@ -76,6 +76,25 @@ static void warnings(void **state)
     assert_true(backoff_warn_due(&o, 0, 60 * S));
 }
 
+/* With both at 300 s what is deferred a moment after a run is tried at the next, and its site, which died
+ * with it, is ready for that. */
+static void runs_look_ahead(void **state)
+{
+    (void)state;
+    static const struct {
+        int64_t minimal_s, dead_s;
+    } rows[] = {{300, 299}, {2, 1}, {1, 1}, {0, 0}};
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        struct sched_options o = {.minimal_backoff_s = rows[i].minimal_s,
+                                  .maximal_backoff_s = rows[i].minimal_s};
+        assert_int_equal(backoff_dead_ns(&o), rows[i].dead_s * NS_PER_S);
+    }
+    struct sched_options o = {.minimal_backoff_s = 300, .maximal_backoff_s = 300, .backoff_jitter = 20};
+    int64_t run = 1000 * S, next = run + 300 * S;
+    assert_true(backoff_next_us(&o, 0, run + S, 0) <= backoff_run_until_us(next));
+    assert_false(backoff_next_us(&o, 0, run + S + 1, 0) <= backoff_run_until_us(next));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -83,6 +102,7 @@ int main(void)
         cmocka_unit_test(waits_are_spread),
         cmocka_unit_test(lifetimes),
         cmocka_unit_test(warnings),
+        cmocka_unit_test(runs_look_ahead),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
