@@ -247,7 +247,7 @@ static void long_lines_are_not_taken_in_bulk(void **state)
         {0, 998, true, 0},   {127, 998, true, 0},  {128, 998, true, 1},   {998, 998, true, 1},
         {999, 998, false, 0}, {5000, 998, false, 0}, {512, 512, true, 1}, {513, 512, false, 0},
     };
-    char text[6000];
+    static char text[6000];
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         struct plain lines;
         memset(text, 'a', sizeof text);
