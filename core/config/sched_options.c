@@ -43,6 +43,13 @@ static const char *text_of(struct reader *r, const char *suffix)
     return value ? value : "";
 }
 
+/* What it only has from the default is told of there, once, as qmgr(8) does. */
+static bool is_its_own(const struct reader *r, const char *suffix, const char *text)
+{
+    struct reader all = {.s = r->s, .transport = "default"};
+    return strcmp(r->transport, "default") == 0 || strcmp(text, text_of(&all, suffix)) != 0;
+}
+
 static int64_t number(struct reader *r, const char *suffix, int64_t otherwise)
 {
     int64_t n = 0;
@@ -52,14 +59,16 @@ static int64_t number(struct reader *r, const char *suffix, int64_t otherwise)
         e = param_range(r->name, PARAM_INT, n, "0", "");
     if (!e)
         return n;
-    log_warning("qmgr", "%s -- using %lld", e->text, (long long)otherwise);
+    if (is_its_own(r, suffix, text))
+        log_warning("qmgr", "%s -- using %lld", e->text, (long long)otherwise);
     return otherwise;
 }
 
 /* Time values of main.cf, and "250ms". */
 static int64_t milliseconds(struct reader *r, const char *suffix)
 {
-    struct str text = str_of(text_of(r, suffix));
+    const char *value = text_of(r, suffix);
+    struct str text = str_of(value);
     uint64_t ms;
     if (str_ends(text, STR("ms")) && str_u64(str_head(text, text.len - 2), &ms) && ms < INT32_MAX)
         return (int64_t)ms;
@@ -67,15 +76,17 @@ static int64_t milliseconds(struct reader *r, const char *suffix)
     struct err *e = param_time(r->name, text, 's', &seconds);
     if (!e)
         return seconds * 1000;
-    log_warning("qmgr", "%s -- using 0s", e->text);
+    if (is_its_own(r, suffix, value))
+        log_warning("qmgr", "%s -- using 0s", e->text);
     return 0;
 }
 
 static bool yes(struct reader *r, const char *suffix, bool otherwise)
 {
     bool value = otherwise;
-    struct err *e = param_bool(r->name, str_of(text_of(r, suffix)), &value);
-    if (e)
+    const char *text = text_of(r, suffix);
+    struct err *e = param_bool(r->name, str_of(text), &value);
+    if (e && is_its_own(r, suffix, text))
         log_warning("qmgr", "%s -- using %s", e->text, otherwise ? "yes" : "no");
     return value;
 }
@@ -85,31 +96,38 @@ struct feedback {
     bool sqrt;
 };
 
-/* feedback = number [ "/" ( "concurrency" / "sqrt_concurrency" ) ], 0 <= number <= 1 */
-static bool feedback_of(struct str text, struct feedback *out)
+/* The whole of text as a number in bounds; written so that NAN is none. */
+static bool number_in(struct str text, double least, double most, double *out)
 {
     char copy[64], *end;
-    if (str_copy(copy, sizeof(copy), str_trim(text)) == 0 || text.len >= sizeof(copy))
+    if (text.len == 0 || text.len >= sizeof(copy))
         return false;
+    (void)str_copy(copy, sizeof(copy), text);
     double n = strtod(copy, &end);
-    if (end == copy || !(n >= 0 && n <= 1))
+    if (end != copy + text.len || !(n >= least && n <= most))
         return false;
-    struct str rest = str_trim(str_of(end));
-    *out = (struct feedback){0};
-    if (rest.len == 0) {
-        out->constant = n;
-        return true;
-    }
-    if (rest.ptr[0] != '/')
+    *out = n;
+    return true;
+}
+
+/* feedback = number [ "/" ( number / "concurrency" / "sqrt_concurrency" ) ], all in all from 0 to 1
+ * The root is in Postfix's source and in the measurements of SCHEDULER_README, but what is built of it
+ * leaves it out: it warns and takes 1. */
+static bool feedback_of(struct str text, struct feedback *out)
+{
+    ssize_t slash = str_index(text, '/');
+    struct str first = slash < 0 ? text : str_head(text, (size_t)slash);
+    struct str by = slash < 0 ? STR("1") : str_trim(str_from(text, (size_t)slash + 1));
+    double n, divisor = 1;
+    if (!number_in(str_trim(first), 0, INT32_MAX, &n))
         return false;
-    rest = str_trim(str_from(rest, 1));
-    if (str_eq(rest, STR("1"))) {
-        out->constant = n;
-        return true;
-    }
-    out->per_window = n;
-    out->sqrt = str_eq(rest, STR("sqrt_concurrency"));
-    return out->sqrt || str_eq(rest, STR("concurrency"));
+    bool root = str_eq_nocase(by, STR("sqrt_concurrency"));
+    bool window = root || str_eq_nocase(by, STR("concurrency"));
+    if (!window && !number_in(by, 1.0 / INT32_MAX, INT32_MAX, &divisor))
+        return false;
+    n /= divisor;
+    *out = window ? (struct feedback){.per_window = n, .sqrt = root} : (struct feedback){.constant = n};
+    return n <= 1;
 }
 
 static struct feedback feedback(struct reader *r, const char *suffix)
@@ -118,7 +136,8 @@ static struct feedback feedback(struct reader *r, const char *suffix)
     const char *text = text_of(r, suffix);
     if (feedback_of(str_of(text), &f))
         return f;
-    log_warning("qmgr", "%s: ignoring malformed or unreasonable feedback: %s", r->name, text);
+    if (is_its_own(r, suffix, text))
+        log_warning("qmgr", "%s: ignoring malformed or unreasonable feedback: %s", r->name, text);
     return (struct feedback){.constant = 1};
 }
 

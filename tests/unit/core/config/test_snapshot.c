@@ -325,6 +325,50 @@ static void test_sched_options(void **state)
     snapshot_unref(s);
 }
 
+/* The same words on Debian's Postfix: tests/parity/test_attempts_windows.py. */
+static void feedback_is_a_number_or_a_share(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text;
+        double constant, per_window;
+        bool root;
+    } rows[] = {
+        {"0.3", 0.3, 0, false},
+        {"1/8", 0.125, 0, false},
+        {"3 / 4", 0.75, 0, false},
+        {"1/concurrency", 0, 1, false},
+        {"0.5 / Concurrency", 0, 0.5, false},
+        {"1/sqrt_concurrency", 0, 1, true}, /* beyond Postfix */
+        {"0", 0, 0, false},
+        /* malformed or unreasonable: 1 */
+        {"2", 1, 0, false},
+        {"-0.1", 1, 0, false},
+        {"2/concurrency", 1, 0, false},
+        {"1/0", 1, 0, false},
+        {"3/2", 1, 0, false},
+        {"0.5/", 1, 0, false},
+        {"/8", 1, 0, false},
+        {"1/8/8", 1, 0, false},
+        {"nan", 1, 0, false},
+        {"much", 1, 0, false},
+        {"0.5/window", 1, 0, false},
+    };
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        char text[200];
+        snprintf(text, sizeof text, HOST "default_destination_concurrency_negative_feedback = %s\n",
+                 rows[i].text);
+        struct snapshot *s = load(text, MASTER);
+        struct sched_options o;
+        config_sched_options(s, smtp_only, &o);
+        const struct sched_transport *t = &o.transports[0];
+        if (t->negative_feedback != rows[i].constant || t->negative_per_window != rows[i].per_window ||
+            t->negative_sqrt != rows[i].root)
+            fail_msg("%s: %g, %g", rows[i].text, t->negative_feedback, t->negative_per_window);
+        snapshot_unref(s);
+    }
+}
+
 static void test_origin_file(void **state)
 {
     (void)state;
@@ -402,6 +446,7 @@ int main(void)
         cmocka_unit_test(test_values),       cmocka_unit_test(test_errors),
         cmocka_unit_test(test_notes),        cmocka_unit_test(test_services),
         cmocka_unit_test(test_service_twice), cmocka_unit_test(test_sched_options), cmocka_unit_test(test_origin_file),
+        cmocka_unit_test(feedback_is_a_number_or_a_share),
         cmocka_unit_test(test_publish),      cmocka_unit_test(test_extra),
         cmocka_unit_test(test_random_bytes),
     };

@@ -17,6 +17,7 @@ struct row {
 
 #define ONE .positive_feedback = 1, .negative_feedback = 1
 #define PER_WINDOW .positive_per_window = 1, .negative_per_window = 1
+#define ROOT PER_WINDOW, .positive_sqrt = true, .negative_sqrt = true
 static const struct row rows[] = {
     {"a new destination starts at the initial concurrency", {.initial_concurrency = 5, .concurrency_limit = 20, ONE}, "", 5, false},
     {"the initial concurrency stays under the limit", {.initial_concurrency = 5, .concurrency_limit = 2, ONE}, "", 2, false},
@@ -31,6 +32,11 @@ static const struct row rows[] = {
     {"1/concurrency takes one away at once", {.initial_concurrency = 5, .concurrency_limit = 20, .failed_cohort_limit = 10, PER_WINDOW}, "-", 4, false},
     {"and no more for a cohort", {.initial_concurrency = 5, .concurrency_limit = 20, .failed_cohort_limit = 10, PER_WINDOW}, "---", 4, false},
     {"then one more", {.initial_concurrency = 5, .concurrency_limit = 20, .failed_cohort_limit = 10, PER_WINDOW}, "-----", 3, false},
+    {"1/sqrt(concurrency) grows by one for as many as the root of the window, half a one being rounding", {.initial_concurrency = 4, .concurrency_limit = 20, .positive_per_window = 1, .positive_sqrt = true, .negative_feedback = 1}, "++", 5, false},
+    {"and not for fewer", {.initial_concurrency = 16, .concurrency_limit = 20, .positive_per_window = 1, .positive_sqrt = true, .negative_feedback = 1}, "+++", 16, false},
+    {"1/sqrt(concurrency) takes one away at once", {.initial_concurrency = 16, .concurrency_limit = 20, .failed_cohort_limit = 10, ROOT}, "-", 15, false},
+    {"and no more for about as many as the root of the window", {.initial_concurrency = 16, .concurrency_limit = 20, .failed_cohort_limit = 10, ROOT}, "---", 15, false},
+    {"then one more at a root", {.initial_concurrency = 16, .concurrency_limit = 20, .failed_cohort_limit = 10, ROOT}, "----", 14, false},
     {"the window does not fall under one while the site is not dead", {.initial_concurrency = 2, .concurrency_limit = 20, .failed_cohort_limit = 100, ONE}, "------", 1, false},
     {"one pseudo-cohort of failures makes a site dead", {.initial_concurrency = 5, .concurrency_limit = 20, .failed_cohort_limit = 1, ONE}, "----", 0, true},
     {"a window of one is dead at the first failure", {.initial_concurrency = 1, .concurrency_limit = 20, .failed_cohort_limit = 1, ONE}, "-", 0, true},
