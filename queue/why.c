@@ -88,7 +88,7 @@ static void dest_main(void *arg)
         out->transport_rate_delay_ms = t->opts.transport_rate_delay_ms;
         out->process_limit = t->opts.process_limit;
         out->transport_busy = t->busy;
-        out->transport_lingering = t->lingering;
+        out->transport_lingering = transport_lingering(t);
         out->transport_deferred = t->deferred;
         look_in(l, t);
         if (t->broken)

@@ -188,6 +188,11 @@ static bool on_the_net(const struct service *svc)
     return strcmp(svc->command, "smtp") == 0 || strcmp(svc->command, "lmtp") == 0;
 }
 
+static bool processes_asked_for(const struct snapshot *s, const struct service *svc)
+{
+    return !svc->maxproc_default || dict_find(&s->priv->main, STR("default_process_limit"));
+}
+
 /* Each has a descriptor. */
 static int64_t lingering_max(void)
 {
@@ -211,7 +216,7 @@ static struct sched_transport *make_transports(const struct snapshot *s,
         struct sched_transport *t = &list[n++];
         fill(s, svc->name, t);
         t->process_limit = svc->maxproc;
-        if (svc->maxproc_default && on_the_net(svc))
+        if (!processes_asked_for(s, svc) && on_the_net(svc))
             t->lingering_max = lingering_max();
         if (exists && !exists(svc->command)) {
             t->unavailable = true;

@@ -67,17 +67,20 @@ def one_run(folder, options, stalling):
             "smtp_tcp_port": str(tar.port),
             "transport_maps": "inline:{tar%d.load.example=smtp:tar%d.load.example:%d}" % (
                 well, well, healthy.port),
-            "default_process_limit": str(options.processes),
         }
+        if options.processes:
+            params["default_process_limit"] = str(options.processes)
         with Running("ringpost", params) as server:
             # The first messages of a server's life load code and open files: not counted.
             source(folder, server, "-s", 2, "-m", 50, "-l", "4k", "--to",
                    "u@tar%d.load.example" % (well + 1))
             if not tar.wait(50, 10):
                 raise SystemExit("nothing was delivered:\n" + server.log()[-2000:])
+            if not options.unknown:
+                source(folder, server, "-s", 1, "-m", 5, "-l", "4k", "--to", "u@tar%d.load.example" % well)
             figures = {"connections": 0}
             if stalling:
-                wanted = min(options.sites * INITIAL, options.processes)
+                wanted = min(options.sites * INITIAL, options.processes or options.sites * INITIAL)
                 source(folder, server, "-s", 20, "-c", 0, "-l", "2k", "-m",
                        options.sites * options.each, "--to",
                        "u@tar%%{1-%d}.load.example" % options.sites, seconds=300)

@@ -31,6 +31,7 @@ struct dest *dest_get(struct transport *t, const char *key, const char *nexthop)
     d->transport = t;
     d->key = mem_strdup(key);
     d->nexthop = mem_strdup(nexthop);
+    d->pace = pace_recall(d);
     feedback_init(&d->window, &t->opts);
     line_init(&d->todo);
     for (size_t i = 0; i < 2; i++)
@@ -124,11 +125,13 @@ static void withdraw(struct dest *d)
         struct offer *o = &d->offers[i];
         if (!o->entry)
             continue;
-        struct job *j = o->entry->job;
+        struct turn *turn = &o->entry->job->turns[d->pace];
         list_remove(&o->link);
         o->entry = NULL;
-        if (list_empty(&j->offers))
-            line_remove(&j->item);
+        if (!list_empty(&turn->offers))
+            continue;
+        line_remove(&turn->item);
+        d->transport->offered--;
     }
 }
 
@@ -138,12 +141,14 @@ static void offer_one(struct dest *d, struct offer *o, struct entry *e)
 {
     struct transport *t = d->transport;
     struct job *j = e->job;
+    struct turn *turn = &j->turns[d->pace];
     *o = (struct offer){.dest = d, .entry = e};
-    list_push_back(&j->offers, &o->link);
-    if (!list_empty(&j->item.link))
+    list_push_back(&turn->offers, &o->link);
+    if (!list_empty(&turn->item.link))
         return;
-    j->item.since_ns = slots_passable(&t->rules, &j->slots) ? j->since_ns : d->waiting_ns;
-    line_add(&t->waiting, &j->item);
+    turn->item.since_ns = slots_passable(&t->rules, &j->slots) ? j->since_ns : d->waiting_ns;
+    line_add(&t->waiting[d->pace], &turn->item);
+    t->offered++;
 }
 
 static void offer(struct dest *d)
@@ -168,6 +173,18 @@ static void stop_waiting(struct dest *d)
 {
     withdraw(d);
     d->waiting_ns = 0;
+}
+
+void dest_set_pace(struct dest *d, enum pace pace)
+{
+    if (d->pace == pace)
+        return;
+    bool waits = d->offers[0].entry != NULL;
+    withdraw(d);
+    d->pace = pace;
+    pace_remember(d);
+    if (waits)
+        offer(d);
 }
 
 /* --- what waits */
@@ -278,7 +295,7 @@ void dest_pump(struct dest *d)
 {
     struct transport *t = d->transport;
     while (!t->sched->draining && may_go(d)) {
-        if (!line_empty(&t->waiting) || !transport_has_slot(t)) {
+        if (!transport_has_slot(t, d->pace) || transport_waited_for(t)) {
             offer(d);
             return;
         }
@@ -291,15 +308,16 @@ void dest_pump(struct dest *d)
 
 void transport_pump(struct transport *t)
 {
-    while (!t->sched->draining && !line_empty(&t->waiting) && transport_has_slot(t)) {
-        struct line_item *next = line_next(&t->waiting, &t->rules, clock_mono_ns());
-        struct job *j = CONTAINER(next, struct job, item);
-        struct offer *o = CONTAINER(j->offers.next, struct offer, link);
+    struct line_item *next;
+    while (!t->sched->draining && (next = transport_next(t)) != NULL) {
+        struct turn *turn = CONTAINER(next, struct turn, item);
+        struct offer *o = CONTAINER(turn->offers.next, struct offer, link);
         struct dest *d = o->dest;
         struct entry *e = o->entry;
         stop_waiting(d);
         if (!may_go(d))
             continue;
+        t->grants++;
         send(d, e);
         if (may_go(d))
             offer(d);

@@ -46,9 +46,9 @@ struct request {
     /* --- the scheduler's own */
     struct dest *dest;
     struct worker *worker;
-    struct list running; /* transport->running, until it lingers */
+    struct list running; /* transport->running, until it is stalled */
     int64_t begun_ns;
-    bool lingers;
+    bool stalled, quick;
 };
 
 /* Hand back `done` and get the next request for the same destination on this fiber, while an open

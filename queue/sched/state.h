@@ -26,16 +26,23 @@ struct sched;
 
 enum dest_state { DEST_READY, DEST_PAUSED, DEST_DEAD };
 
+/* How a site has taken its last mail (pace.c). Those that wait for a process stand in a line for each. */
+enum pace { PACE_QUICK, PACE_NEW, PACE_SLOW, PACES };
+
 struct transport {
     struct sched *sched;
     struct sched_transport opts;
     struct hmap dests; /* key -> struct dest */
-    int64_t busy;      /* requests out; those that do not linger, against opts.process_limit */
-    int64_t lingering;   /* of them */
-    struct list running; /* struct request: those that may come to linger, the oldest first */
-    struct timer linger; /* when the oldest does; while it is `watched` */
+    int64_t busy;      /* requests out */
+    int64_t stalled;     /* of them: out for long */
+    int64_t quick;       /* of them: for quick sites, and not stalled */
+    struct list running; /* struct request: those that are not stalled, the oldest first */
+    struct timer stall;  /* when the oldest is; while it is `watched` */
     bool watched;
-    struct line waiting; /* jobs whose dests found no slot; empty while there is a slot */
+    struct line waiting[PACES]; /* jobs whose dests found no slot; empty while there is one for them */
+    size_t offered;             /* of them, in all */
+    unsigned grants;            /* slots that went to those who waited */
+    uint64_t *paces;            /* pace.c */
     struct slot_rules rules;
     struct timer pause; /* transport_rate_delay: nothing goes out while `paused` */
     bool paused;
@@ -47,7 +54,7 @@ struct transport {
 
 /* A dest that waits for a slot of its transport offers what it would send. */
 struct offer {
-    struct list link; /* job->offers */
+    struct list link; /* turn->offers */
     struct dest *dest;
     struct entry *entry; /* NULL: nothing offered */
 };
@@ -57,6 +64,7 @@ struct dest {
     char *key; /* nexthop, or the recipient where the recipient limit is 1 */
     char *nexthop;
     enum dest_state state;
+    enum pace pace;
     struct window window;
     int64_t busy;
     uint32_t pins;    /* somebody holds a pointer while entries are being made */
@@ -69,12 +77,16 @@ struct dest {
     struct timer timer;  /* end of PAUSED or DEAD */
 };
 
+struct turn {
+    struct line_item item; /* transport->waiting */
+    struct list offers;    /* of dests; empty: in no line */
+};
+
 /* What one message has to deliver through one transport. */
 struct job {
     struct transport *transport; /* NULL: not in use */
     struct slots slots;
-    struct line_item item; /* transport->waiting */
-    struct list offers;    /* of dests; empty: in no line */
+    struct turn turns[PACES];
     int64_t since_ns;
     struct job *next; /* active->job */
 };
@@ -190,12 +202,23 @@ struct job *transport_job(struct transport *t, struct active *a);
 struct transport *transport_get(struct sched *s, const char *name);
 void transport_configure(struct transport *t); /* after s->opts has changed */
 void transport_free(struct transport *t);
-bool transport_has_slot(const struct transport *t);
 void transport_started(struct transport *t, struct request *r);  /* goes out */
 void transport_finished(struct transport *t, struct request *r); /* came back */
 /* Its agent failed: what waits for it is deferred, and what comes within transport_retry_time. */
 void transport_failed(struct transport *t, const struct dsn *why);
 void transport_revive(struct transport *t); /* it is tried again from now on */
+
+/* pace.c */
+bool transport_has_slot(const struct transport *t, enum pace pace);
+int64_t transport_lingering(const struct transport *t); /* that are out and do not count */
+bool transport_waited_for(const struct transport *t); /* by somebody for whom there is one */
+/* Who has the next slot of those that wait: an item of a job's turn; NULL: none is free for any of them. */
+struct line_item *transport_next(struct transport *t);
+void pace_started(struct transport *t, struct request *r);
+void pace_finished(struct transport *t, struct request *r);
+/* Also of a dest that has no work; PACE_NEW: not known, or not any more. */
+void pace_remember(const struct dest *d);
+enum pace pace_recall(const struct dest *d);
 
 /* dest.c */
 struct dest *dest_get(struct transport *t, const char *key, const char *nexthop);
@@ -206,6 +229,7 @@ void dest_take_out(struct entry *e);
 void dest_uncount(struct entry *e);
 int64_t dest_requests(const struct dest *d, const struct entry *e); /* that are left of e */
 void dest_pump(struct dest *d);
+void dest_set_pace(struct dest *d, enum pace pace);
 void dest_finished(struct dest *d, bool dead, const struct dsn *why);
 void dest_revive(struct dest *d);
 void dest_suspend_all(struct dest *d); /* what waits for it is deferred */

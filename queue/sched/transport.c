@@ -5,8 +5,6 @@
 #include "io/base/mem.h"
 #include "queue/sched/state.h"
 
-#define LINGER_NS NS_PER_S
-
 static const struct sched_transport *options_for(struct sched *s, const char *name)
 {
     for (size_t i = 0; i < s->opts.transport_count; i++)
@@ -104,7 +102,8 @@ struct transport *transport_get(struct sched *s, const char *name)
     t->opts.name = mem_strdup(name);
     t->internal =
         strcmp(name, "retry") == 0 || strcmp(name, "error") == 0 || strcmp(name, "discard") == 0;
-    line_init(&t->waiting);
+    for (size_t i = 0; i < PACES; i++)
+        line_init(&t->waiting[i]);
     list_init(&t->running);
     transport_configure(t);
     hmap_put(&s->transports, str_of(name), t);
@@ -115,8 +114,10 @@ static void job_init(struct job *j, struct transport *t)
 {
     *j = (struct job){.transport = t, .since_ns = clock_mono_ns()};
     j->slots.id = ++t->sched->jobs;
-    line_item_init(&j->item, &j->slots);
-    list_init(&j->offers);
+    for (size_t i = 0; i < PACES; i++) {
+        line_item_init(&j->turns[i].item, &j->slots);
+        list_init(&j->turns[i].offers);
+    }
 }
 
 struct job *transport_job(struct transport *t, struct active *a)
@@ -143,17 +144,11 @@ void transport_free(struct transport *t)
         dest_free(value);
     hmap_fini(&t->dests);
     timer_clear(&t->pause);
-    timer_clear(&t->linger);
+    timer_clear(&t->stall);
+    mem_free(t->paces);
     transport_revive(t);
     mem_free((char *)t->opts.name);
     mem_free(t);
-}
-
-bool transport_has_slot(const struct transport *t)
-{
-    if (t->opts.transport_rate_delay_ms > 0 && (t->paused || (t->opts.rate_serial && t->busy > 0)))
-        return false;
-    return t->opts.process_limit <= 0 || t->busy - t->lingering < t->opts.process_limit;
 }
 
 static void pause_ended(struct timer *timer)
@@ -169,48 +164,10 @@ static void rest(struct transport *t)
     timer_set(&t->pause, clock_in_ms(t->opts.transport_rate_delay_ms), pause_ended);
 }
 
-/* --- those that linger. A delivery that has taken a second waits for its peer, not for us, and costs us little. Where
- * nobody has asked for a number of processes (maxproc "-"), it does not count for it any more: else a hundred
- * sites that take minutes for each mail would have them all, and everybody's mail would wait for theirs. */
-
-static void linger_due(struct timer *timer);
-
-static void watch(struct transport *t)
-{
-    if (list_empty(&t->running) || t->lingering >= t->opts.lingering_max)
-        return;
-    const struct request *oldest = CONTAINER(t->running.next, struct request, running);
-    if (!t->watched)
-        timer_set(&t->linger, oldest->begun_ns + LINGER_NS, linger_due);
-    t->watched = true;
-}
-
-static void linger_due(struct timer *timer)
-{
-    struct transport *t = CONTAINER(timer, struct transport, linger);
-    int64_t now = clock_mono_ns();
-    t->watched = false;
-    while (!list_empty(&t->running) && t->lingering < t->opts.lingering_max) {
-        struct request *r = CONTAINER(t->running.next, struct request, running);
-        if (r->begun_ns + LINGER_NS > now)
-            break;
-        list_remove(&r->running);
-        r->lingers = true;
-        t->lingering++;
-    }
-    watch(t);
-    transport_pump(t);
-}
-
 void transport_started(struct transport *t, struct request *r)
 {
     t->busy++;
-    list_init(&r->running);
-    if (t->opts.lingering_max > 0 && t->opts.process_limit > 0) {
-        r->begun_ns = clock_mono_ns();
-        list_push_back(&t->running, &r->running);
-        watch(t);
-    }
+    pace_started(t, r);
     if (t->opts.transport_rate_delay_ms > 0 && !t->opts.rate_serial)
         rest(t);
 }
@@ -219,11 +176,7 @@ void transport_finished(struct transport *t, struct request *r)
 {
     CHECK(t->busy > 0);
     t->busy--;
-    list_remove(&r->running);
-    if (r->lingers) {
-        t->lingering--;
-        watch(t);
-    }
+    pace_finished(t, r);
     if (t->opts.transport_rate_delay_ms > 0 && t->opts.rate_serial)
         rest(t);
 }

@@ -49,7 +49,8 @@ struct world {
     char dir[80];
     bool up;
     /* --- how the agent behaves */
-    int slow_ms, idle_ms; /* idle_ms > 0: keeps its connection and asks for more */
+    atomic_int idle_ms;
+    atomic_int slow_ms;
     atomic_bool sites_down, gate_open, notify_fails, repeats_allowed, no_checks;
     /* --- what was seen */
     pthread_mutex_t lock;
@@ -179,6 +180,29 @@ static inline struct site site_seen(const char *transport, const char *nexthop)
     struct site s = *site_of(transport, nexthop);
     pthread_mutex_unlock(&world.lock);
     return s;
+}
+
+/* Of a transport, all its sites together: what is out, and what has been. */
+struct sum {
+    int busy, requests;
+};
+
+static inline struct sum sum_of(const char *prefix)
+{
+    struct sum n = {0};
+    size_t at = 0;
+    struct str key;
+    void *value;
+    pthread_mutex_lock(&world.lock);
+    while (hmap_next(&world.sites, &at, &key, &value)) {
+        const struct site *s = value;
+        if (!str_starts(key, str_of(prefix)))
+            continue;
+        n.busy += s->busy;
+        n.requests += s->requests;
+    }
+    pthread_mutex_unlock(&world.lock);
+    return n;
 }
 
 static inline void rcpt_key(const struct request *r, size_t i, char out[160])

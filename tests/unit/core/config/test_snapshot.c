@@ -303,6 +303,9 @@ static void test_sched_options(void **state)
     assert_int_equal(smtp->minimum_slots, 3);
     assert_int_equal(smtp->pool, 20000);
     assert_int_equal(smtp->extra_pool, 5);
+    assert_int_equal(smtp->process_limit, 100);
+    assert_true(smtp->lingering_max > 0); /* nobody has asked for that number */
+    assert_int_equal(maildrop->lingering_max, 0);
     assert_int_equal(o.message_recipient_limit, 20000);
     assert_int_equal(o.recipient_minimum, 10);
     assert_int_equal(o.backoff_jitter, 20);
@@ -367,6 +370,20 @@ static void feedback_is_a_number_or_a_share(void **state)
             fail_msg("%s: %g, %g", rows[i].text, t->negative_feedback, t->negative_per_window);
         snapshot_unref(s);
     }
+}
+
+static void test_processes_asked_for(void **state)
+{
+    (void)state;
+    struct snapshot *s = load(HOST "default_process_limit = 100\n",
+                              "a unix - - n - - smtp\nb unix - - n - 9 smtp\n");
+    struct sched_options o;
+    config_sched_options(s, smtp_only, &o);
+    assert_int_equal(o.transports[0].process_limit, 100);
+    assert_int_equal(o.transports[0].lingering_max, 0);
+    assert_int_equal(o.transports[1].process_limit, 9);
+    assert_int_equal(o.transports[1].lingering_max, 0);
+    snapshot_unref(s);
 }
 
 static void test_origin_file(void **state)
@@ -445,8 +462,11 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_values),       cmocka_unit_test(test_errors),
         cmocka_unit_test(test_notes),        cmocka_unit_test(test_services),
-        cmocka_unit_test(test_service_twice), cmocka_unit_test(test_sched_options), cmocka_unit_test(test_origin_file),
+        cmocka_unit_test(test_service_twice),
+        cmocka_unit_test(test_sched_options),
+        cmocka_unit_test(test_origin_file),
         cmocka_unit_test(feedback_is_a_number_or_a_share),
+        cmocka_unit_test(test_processes_asked_for),
         cmocka_unit_test(test_publish),      cmocka_unit_test(test_extra),
         cmocka_unit_test(test_random_bytes),
     };
