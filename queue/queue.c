@@ -160,6 +160,7 @@ static bool welcome(struct sched *s, struct qmsg *m)
     if (!s->draining && loader_fits(s, m) && !qmsg_removed(m) && !(qmsg_flags(m) & MESSAGE_HOLD))
         return true;
     leave_in_log(s, m);
+    share_watch(s);
     return false;
 }
 

@@ -306,6 +306,7 @@ static void why_main(void *arg)
     const struct active *a = umap_get(&k->queue->sched->active, k->m->seq);
     out->tried_us = why_last_tried_us(&k->queue->sched->memory, k->m->seq);
     out->suspended = qmsg_flags(k->m) & MESSAGE_SUSPENDED;
+    out->parked = qmsg_flags(k->m) & MESSAGE_PARKED;
     if (!a)
         return;
     out->resolving = a->state == ACTIVE_RESOLVING;

@@ -353,9 +353,11 @@ static struct str message_state(struct arena *a, const struct queue_why *w)
     if (m->queue == QUEUE_HOLD)
         return STR("on hold, until postsuper -H or -r");
     if (m->queue == QUEUE_DEFERRED)
-        return w->suspended ? STR("deferred, suspended by the operator") : STR("deferred");
+        return w->suspended ? STR("deferred, suspended by the operator")
+               : w->parked  ? STR("deferred, its destination has its share of the active queue")
+                            : STR("deferred");
     if (m->queue != QUEUE_ACTIVE)
-        return STR("incoming");
+        return w->parked ? STR("incoming, its destination has its share of the active queue") : STR("incoming");
     if (w->resolving)
         return STR("active, its addresses are looked up");
     if (w->running > 0)

@@ -135,6 +135,17 @@ static void mark_with(struct active *a, uint32_t flags, int64_t due_us, const ui
     mem_free(list);
 }
 
+void active_park(struct active *a)
+{
+    struct qmsg *m = a->m;
+    int64_t run_us = a->sched->opts.queue_run_delay_s * US_PER_S, now_us = clock_wall_us();
+    /* Not all at once: what finds no room then either would be a herd. */
+    int64_t due_us = now_us + run_us + (int64_t)(m->seq % 64) * run_us / 64;
+    mark_with(a, qmsg_flags(m) | MESSAGE_PARKED, due_us, NULL, 0);
+    qmsg_drop_content(m);
+    active_free(a);
+}
+
 void active_mark(struct active *a, const uint32_t *rcpts, size_t n)
 {
     if (n > 0 && !a->want_remove) /* else the store has let go of it */
@@ -199,7 +210,7 @@ static void put_to_sleep(struct active *a)
     bool again = (a->again || sum.freed > 0) && !a->want_hold;
     /* A bounce that a stop of the server held up is due when it is back. */
     bool now = again || (s->draining && count_if(a, is_bounced) > 0);
-    uint32_t flags = (qmsg_flags(m) & ~(uint32_t)MESSAGE_SUSPENDED) |
+    uint32_t flags = (qmsg_flags(m) & ~(uint32_t)(MESSAGE_SUSPENDED | MESSAGE_PARKED)) |
                      (sum.waiting > 0 ? MESSAGE_SUSPENDED : 0) | (a->want_hold ? MESSAGE_HOLD : 0);
     bool all_wait = sum.waiting > 0 && sum.others == 0;
     if (!all_wait)

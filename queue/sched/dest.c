@@ -37,6 +37,7 @@ struct dest *dest_get(struct transport *t, const char *key, const char *nexthop)
     for (size_t i = 0; i < 2; i++)
         list_init(&d->offers[i].link);
     list_init(&d->idle);
+    list_init(&d->hungry);
     hmap_put(&t->dests, str_of(key), d);
     return d;
 }
@@ -60,6 +61,7 @@ void dest_free(struct dest *d)
     timer_clear(&d->timer);
     hmap_del(&d->transport->dests, str_of(d->key));
     why_set(d, NULL);
+    share_forget(d);
     mem_free(d->key);
     mem_free(d->nexthop);
     mem_free(d);
@@ -94,7 +96,7 @@ static int64_t memory_ns(const struct dest *d)
 
 void dest_release(struct dest *d)
 {
-    if (d->busy > 0 || d->todo_count > 0 || d->pins > 0 || !list_empty(&d->idle) ||
+    if (d->busy > 0 || d->todo_count > 0 || d->pins > 0 || d->parked > 0 || !list_empty(&d->idle) ||
         d->state != DEST_READY)
         return;
     int64_t memory = memory_ns(d);
@@ -113,6 +115,7 @@ void dest_revive(struct dest *d)
         why_set(d, NULL);
     }
     d->state = DEST_READY;
+    share_eat(d);
     dest_pump(d);
     dest_release(d);
 }
@@ -203,6 +206,7 @@ void dest_take_out(struct entry *e)
     line_remove(&e->item);
     dest_uncount(e);
     d->todo_count--;
+    share_eat(d);
 }
 
 void dest_uncount(struct entry *e)

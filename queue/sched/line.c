@@ -69,6 +69,12 @@ struct line_item *line_first(const struct line *l)
     return first;
 }
 
+struct line_item *line_newest(const struct line *l, const struct line_item *before)
+{
+    const struct list *node = before ? before->link.prev : l->classes[0].prev;
+    return node == &l->classes[0] ? NULL : item_of(node);
+}
+
 struct line_item *line_candidate(const struct line *l, const struct slot_rules *r,
                                  const struct line_item *first, int64_t now_ns)
 {

@@ -32,6 +32,8 @@ void line_add(struct line *l, struct line_item *i);
 void line_remove(struct line_item *i);
 /* Who would be next if nobody passed; NULL: it is empty. */
 struct line_item *line_first(const struct line *l);
+/* Of those that need one request, who came last, or the one before `before`; NULL: there is none. */
+struct line_item *line_newest(const struct line *l, const struct line_item *before);
 /* Who wants to pass `first` most, now or when more has been earned; NULL: nobody. */
 struct line_item *line_candidate(const struct line *l, const struct slot_rules *r,
                                  const struct line_item *first, int64_t now_ns);

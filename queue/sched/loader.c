@@ -203,9 +203,10 @@ void loader_room(struct sched *s)
         run_now(s, clock_wall_us());
 }
 
-static struct err *wait_for_room(struct sched *s, const struct qmsg *m)
+static struct err *wait_until(struct sched *s, bool (*no_room)(const struct sched *s, const struct qmsg *m),
+                              const struct qmsg *m)
 {
-    while ((m ? !loader_fits(s, m) : loader_full(s)) && !s->draining) {
+    while (no_room(s, m) && !s->draining) {
         event_clear(&s->room);
         struct err *e = event_wait(&s->room, DEADLINE_NEVER);
         if (e)
@@ -214,54 +215,82 @@ static struct err *wait_for_room(struct sched *s, const struct qmsg *m)
     return NULL;
 }
 
-static struct err *flush_one(struct sched *s, const struct store_pick *p, bool flushed)
+static bool is_full(const struct sched *s, const struct qmsg *m)
+{
+    (void)m;
+    return loader_full(s);
+}
+
+/* What an operator asks for has no share: it leaves room for the others all the same. */
+static bool is_crowded(const struct sched *s, const struct qmsg *m)
+{
+    (void)m;
+    return share_crowded(s);
+}
+
+static bool is_too_large(const struct sched *s, const struct qmsg *m)
+{
+    return !loader_fits(s, m);
+}
+
+/* *n_out counts it, when it is taken. */
+static struct err *flush_one(struct sched *s, const struct store_pick *p, uint32_t flags, bool flushed,
+                             size_t *n_out)
 {
     struct qmsg *m = NULL;
     if ((p->flags & MESSAGE_HOLD) || umap_get(&s->active, p->seq))
         return NULL;
-    struct err *e = wait_for_room(s, NULL);
+    struct err *e = wait_until(s, flushed ? is_crowded : is_full, NULL);
     if (!e && !s->draining)
         e = store_get(s->store, p->seq, &m);
     if (!e && m)
-        e = wait_for_room(s, m);
+        e = wait_until(s, is_too_large, m);
     if (e || !m) {
         if (m)
             qmsg_unref(m);
         return e;
     }
-    if ((qmsg_flags(m) & MESSAGE_HOLD) || qmsg_removed(m))
+    uint32_t is = qmsg_flags(m);
+    if ((is & MESSAGE_HOLD) || (is & flags) != flags || qmsg_removed(m))
         qmsg_unref(m);
     else
-        (void)loader_take(s, m, flushed);
+        *n_out += loader_take(s, m, flushed);
     return NULL;
 }
 
 /* What comes in, or is deferred again, meanwhile is not met: the walk does not go by due time. flags: only
  * what has them. */
-static void bring(struct sched *s, struct store_query *q, uint32_t flags, bool flushed)
+static struct err *bring(struct sched *s, struct store_query *q, uint32_t flags, bool flushed, size_t want)
 {
     struct err *e = NULL;
-    while (!e && !q->ended && !s->draining) {
+    size_t taken = 0;
+    while (!e && !q->ended && taken < want && !s->draining) {
         struct store_pick picks[SLICE / 2];
         size_t n = 0;
         e = store_query(s->store, q, picks, SLICE / 2, &n);
         for (size_t i = 0; !e && i < n; i++)
             if ((picks[i].flags & flags) == flags)
-                e = flush_one(s, &picks[i], flushed);
+                e = flush_one(s, &picks[i], flags, flushed, &taken);
         fiber_yield();
     }
     if (e && e->kind != ERR_CANCELED)
         log_error("qmgr", "flush: %s", e->text);
+    return e;
+}
+
+bool loader_fetch(struct sched *s, struct store_query *q, uint32_t flags, size_t want)
+{
+    return !bring(s, q, flags, false, want) && !q->ended;
 }
 
 void loader_flush(struct sched *s, struct str site)
 {
     struct store_query q = {.domain = site};
-    bring(s, &q, 0, true);
+    (void)bring(s, &q, 0, true, SIZE_MAX);
 }
 
 void loader_resume(struct sched *s, enum suspend_kind kind, struct str name)
 {
     struct store_query q = suspend_query(kind, name);
-    bring(s, &q, MESSAGE_SUSPENDED, false);
+    (void)bring(s, &q, MESSAGE_SUSPENDED, false, SIZE_MAX);
 }

@@ -56,6 +56,7 @@ struct sched *sched_new(struct queue *queue, struct store *store, struct worker 
     s->hooks = hooks;
     event_init(&s->idle);
     event_init(&s->room);
+    list_init(&s->hungry);
     copy_options(s, opts);
     return s;
 }
@@ -344,10 +345,12 @@ void sched_resolved(struct active *a)
         active_settle(a);
         return;
     }
+    store_note_destinations(a->m);
+    if (share_parks(a))
+        return;
     struct str sender = env->sender_shown.ptr ? env->sender_shown : env->sender;
     log_info("qmgr", "%s: from=<%.*s>, size=%llu, nrcpt=%zu (queue active)", a->m->id,
              STR_ARG(sender), (unsigned long long)env->data_size, env->rcpt_count);
-    store_note_destinations(a->m);
     a->running++; /* nothing may end it while its recipients are being filed */
     if (env->rcpt_count > AT_ONCE) {
         s->requests_out++;
@@ -359,4 +362,5 @@ void sched_resolved(struct active *a)
     else
         file_many(a);
     filed(a);
+    share_watch(s);
 }

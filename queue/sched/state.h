@@ -75,6 +75,10 @@ struct dest {
     struct list idle;    /* struct agent_wait: open connections, the latest first */
     struct dsn why;      /* DEAD: what was wrong; strings on the heap */
     struct timer timer;  /* end of PAUSED or DEAD */
+    uint64_t parked;     /* messages that sleep because it had its share (share.c), at most */
+    uint64_t walked;     /* of them: were there when `walk` began */
+    struct store_query *walk; /* through them; NULL: none has begun */
+    struct list hungry;       /* sched->hungry */
 };
 
 struct turn {
@@ -171,6 +175,12 @@ struct sched {
     bool wide;         /* for recipients, at least */
     bool loading, started;
     int64_t strays_until_ns; /* until then mail that was left in the log may come up in the index */
+    /* share.c */
+    size_t share;          /* 0: not computed */
+    int64_t share_ns;      /* when it was */
+    struct list hungry;    /* struct dest: have room for some that sleep */
+    bool feeding, trimming; /* a fiber is at it */
+    int64_t trim_next_ns;
 };
 
 /* sched.c */
@@ -186,6 +196,8 @@ void sched_fiber_ended(struct sched *s); /* one of requests_out */
 void active_settle(struct active *a);    /* nothing of it is running: decide what comes next */
 /* Somebody could not read it. Nothing of it goes out any more. */
 void active_damaged(struct active *a);
+/* Nothing of it waits or is out: it sleeps, untried, until there is room for it. */
+void active_park(struct active *a);
 /* Pull waiting entries back, so that a wanted act can end the cycle. */
 void active_stop(struct active *a);
 void active_free(struct active *a);
@@ -255,6 +267,18 @@ void loader_take_or_leave(struct sched *s, struct qmsg *m);
 void loader_flush(struct sched *s, struct str site);
 /* Fiber: what waited by an operator's word (name: suspend.h) comes back. */
 void loader_resume(struct sched *s, enum suspend_kind kind, struct str name);
+
+/* Some of what q finds and has these flags, at least `want` if there are so many. False: there is no more (or it
+ * cannot be read). Yields. */
+bool loader_fetch(struct sched *s, struct store_query *q, uint32_t flags, size_t want);
+
+/* share.c */
+bool share_crowded(const struct sched *s); /* shares count */
+/* a, which has been resolved, goes to sleep because its destinations have their share: a is gone. */
+bool share_parks(struct active *a);
+void share_watch(struct sched *s); /* a message has come into the active queue, or found no room */
+void share_eat(struct dest *d);    /* less of it waits than before, or it is well again */
+void share_forget(struct dest *d);
 
 /* request.c */
 /* A share of e, which is in d's line, and all of it leaves the line at the last. */

@@ -79,6 +79,7 @@ enum message_flags {
     /* Its name is a long one: what enable_long_queue_ids was when it came. store_mark does not change it. */
     MESSAGE_LONG_ID = 16,
     MESSAGE_SUSPENDED = 32, /* some recipient waits by an operator's word (queue/sched/suspend.h) */
+    MESSAGE_PARKED = 64, /* it found no room in the active queue (queue/sched/share.c), and was not tried */
 };
 uint32_t qmsg_flags(const struct qmsg *m);
 int64_t qmsg_due_us(const struct qmsg *m); /* wall clock; 0 = at once */

@@ -1,0 +1,131 @@
+/* Shares: a destination with a backlog does not keep others out of the active queue. */
+#include "tests/unit/queue/world.h"
+
+static void post_some(int n, const char *rcpt)
+{
+    for (int i = 0; i < n; i++)
+        (void)post_to(rcpt);
+}
+
+struct counts {
+    size_t active;
+    uint64_t parked; /* for a.org */
+};
+
+static void counts_main(void *arg)
+{
+    struct counts *c = arg;
+    struct sched *s = world.q->sched;
+    struct transport *t = hmap_get(&s->transports, STR("smtp"));
+    const struct dest *d = t ? hmap_get(&t->dests, STR("a.org")) : NULL;
+    *c = (struct counts){.active = s->active.count, .parked = d ? d->parked : 0};
+}
+
+static struct counts counts(void)
+{
+    struct counts c;
+    there(world.sched, counts_main, &c);
+    return c;
+}
+
+/* Nothing comes by itself, by a queue run. */
+static void little_room(int64_t limit)
+{
+    world.so.message_active_limit = limit;
+    world.so.queue_run_delay_s = 100000;
+    world.transports[0].concurrency_limit = 2;
+    world.transports[0].initial_concurrency = 2;
+}
+
+static void a_backlog_leaves_room(void **state)
+{
+    (void)state;
+    little_room(40);
+    queue_up();
+    post_some(100, "gate@a.org");
+    WAIT_FOR(counts().parked > 60 && site_seen("smtp", "a.org").busy == 2);
+    assert_in_range(counts().active, 30, 35);
+    for (int i = 0; i < 20; i++) {
+        char rcpt[32];
+        snprintf(rcpt, sizeof rcpt, "ok@b%d.org", i);
+        const char *id = post_to(rcpt);
+        WAIT_FOR(gone(id));
+    }
+    assert_int_equal(seen(&world.sent), 20);
+    world.gate_open = true; /* what sleeps comes when there is room */
+    WAIT_FOR(seen(&world.sent) == 120);
+    WAIT_FOR(list_count() == 0 && idle() && counts().parked == 0);
+    assert_true(queue_down(5000));
+}
+
+/* It had all the room while it was alone. */
+static void a_backlog_makes_room(void **state)
+{
+    (void)state;
+    little_room(40);
+    queue_up();
+    post_some(30, "gate@a.org");
+    WAIT_FOR(counts().active == 30);
+    for (int i = 0; i < 8; i++) {
+        char rcpt[32];
+        snprintf(rcpt, sizeof rcpt, "gate@b%d.org", i);
+        (void)post_to(rcpt);
+    }
+    WAIT_FOR(counts().parked > 0);
+    for (int i = 0; i < 8; i++) { /* there is less and less to take, but always some */
+        char rcpt[32];
+        snprintf(rcpt, sizeof rcpt, "ok@c%d.org", i);
+        const char *id = post_to(rcpt);
+        WAIT_FOR(gone(id));
+    }
+    world.gate_open = true;
+    WAIT_FOR(seen(&world.sent) == 46);
+    WAIT_FOR(list_count() == 0);
+    assert_true(queue_down(5000));
+}
+
+static void those_that_sleep_survive_a_stop(void **state)
+{
+    (void)state;
+    little_room(20);
+    world.so.queue_run_delay_s = 1;
+    queue_up();
+    post_some(60, "gate@a.org");
+    WAIT_FOR(counts().parked > 30);
+    assert_false(queue_down(20));
+    world.gate_open = true;
+    queue_up();
+    WAIT_FOR(seen(&world.sent) == 60);
+    WAIT_FOR(list_count() == 0);
+    assert_true(queue_down(5000));
+}
+
+/* Nor does it come back before its time when it was deferred. */
+static void what_is_deferred_is_not_fetched(void **state)
+{
+    (void)state;
+    little_room(20);
+    world.so.minimal_backoff_s = world.so.maximal_backoff_s = 100000;
+    queue_up();
+    char later[QUEUE_ID_MAX];
+    str_copy(later, sizeof later, str_of(post_to("defer@a.org")));
+    WAIT_FOR(is_in(later, QUEUE_DEFERRED));
+    post_some(40, "gate@a.org");
+    WAIT_FOR(counts().parked > 20);
+    world.gate_open = true;
+    WAIT_FOR(seen(&world.sent) == 40 && counts().parked == 0);
+    assert_true(is_in(later, QUEUE_DEFERRED));
+    assert_int_equal(seen(&world.deferred), 1);
+    assert_true(queue_down(5000));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        QUEUE_TEST(a_backlog_leaves_room),
+        QUEUE_TEST(a_backlog_makes_room),
+        QUEUE_TEST(those_that_sleep_survive_a_stop),
+        QUEUE_TEST(what_is_deferred_is_not_fetched),
+    };
+    return cmocka_run_group_tests(tests, log_setup, log_teardown);
+}
