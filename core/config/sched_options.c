@@ -8,6 +8,10 @@
 #include "io/base/param.h"
 
 #define LINGERING_MAX 100000
+/* So long a delivery does not stall. Where nobody has asked for a number of processes, one that does no longer counts for it: it
+ * waits for its peer, not for us, and costs us little; what is left to count is those that begin. */
+#define PATIENCE_MS 5000
+#define PATIENCE_UNASKED_MS 250
 
 /* Services of master.cf that nobody delivers to. */
 static const char *const no_agents[] = {
@@ -216,8 +220,11 @@ static struct sched_transport *make_transports(const struct snapshot *s,
         struct sched_transport *t = &list[n++];
         fill(s, svc->name, t);
         t->process_limit = svc->maxproc;
-        if (!processes_asked_for(s, svc) && on_the_net(svc))
+        t->patience_ms = PATIENCE_MS;
+        if (!processes_asked_for(s, svc) && on_the_net(svc)) {
+            t->patience_ms = PATIENCE_UNASKED_MS;
             t->lingering_max = lingering_max();
+        }
         if (exists && !exists(svc->command)) {
             t->unavailable = true;
             t->why = no_agent(s, svc->command);

@@ -1,21 +1,20 @@
 /* Which sites take their mail quickly, and what that counts for when the processes of a transport are all taken.
  *
- *     NEW --a delivery ended in time--> QUICK --one is out for long--> SLOW --one ended in time--> QUICK
- *     NEW --one is out for long--> SLOW
+ *     NEW --a delivery ended in time--> QUICK --two stall--> SLOW --one ended in time--> QUICK
+ *     NEW --two stall--> SLOW
  *
+ * A delivery stalls when it has been out for patience_ms. One alone says little: its first host was dead, perhaps.
  * A hundred sites that take minutes for each mail would otherwise have all processes, and everybody's mail would wait for theirs. */
 #include "io/base/clock.h"
 #include "io/base/hash.h"
 #include "io/base/mem.h"
 #include "queue/sched/state.h"
 
-/* So long a delivery is not out for long. Where nobody has asked for a number of processes, it does not count for
- * it after that: it waits for its peer, not for us, and costs us little; what is left to count is those that begin. */
-#define PATIENCE_NS NS_PER_S
-#define PATIENCE_UNASKED_NS (NS_PER_S / 4)
-/* One process of so many is for quick sites alone; of few processes only while some are out for long. */
+/* Of so many processes one is not for sites that stall, and one of twice as many for quick sites alone; of few processes only
+ * while something stalls. */
 #define KEPT_OF 10
 #define FEW 50
+#define STALLS 2 /* without one between that ended in time */
 
 int64_t transport_lingering(const struct transport *t)
 {
@@ -33,7 +32,7 @@ bool transport_has_slot(const struct transport *t, enum pace pace)
         return false;
     if (pace == PACE_QUICK || (limit < FEW && t->stalled == 0))
         return true;
-    return out - t->quick < limit - limit / KEPT_OF;
+    return out - t->quick < limit - limit / (pace == PACE_NEW ? 2 * KEPT_OF : KEPT_OF);
 }
 
 /* --- those who wait */
@@ -87,7 +86,7 @@ static void stall_due(struct timer *timer);
 
 static int64_t due_ns(const struct transport *t, const struct request *r)
 {
-    return r->begun_ns + (t->opts.lingering_max > 0 ? PATIENCE_UNASKED_NS : PATIENCE_NS);
+    return r->begun_ns + t->opts.patience_ms * NS_PER_MS;
 }
 
 static void watch(struct transport *t)
@@ -117,7 +116,8 @@ static void stall_due(struct timer *timer)
         leave_running(t, r);
         r->stalled = true;
         t->stalled++;
-        dest_set_pace(r->dest, PACE_SLOW);
+        if (++r->dest->stalls >= STALLS)
+            dest_set_pace(r->dest, PACE_SLOW);
     }
     watch(t);
     transport_pump(t);
@@ -135,12 +135,18 @@ void pace_started(struct transport *t, struct request *r)
     watch(t);
 }
 
+static void went_well(struct dest *d)
+{
+    d->stalls = 0;
+    dest_set_pace(d, PACE_QUICK);
+}
+
 void pace_finished(struct transport *t, struct request *r)
 {
     if (r->stalled)
         t->stalled--;
     else if (!list_empty(&r->running) && !r->dest_dead && !r->transport_failed)
-        dest_set_pace(r->dest, PACE_QUICK);
+        went_well(r->dest);
     leave_running(t, r);
 }
 

@@ -361,6 +361,7 @@ void sched_resolved(struct active *a)
         file_one(a);
     else
         file_many(a);
+    share_met(a);
     filed(a);
     share_watch(s);
 }

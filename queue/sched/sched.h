@@ -29,7 +29,8 @@ struct sched_transport {
     int64_t slot_cost, slot_loan, slot_discount; /* default_delivery_slot_... */
     int64_t minimum_slots;                       /* default_minimum_delivery_slots */
     int64_t process_limit; /* maxproc of master.cf; 0 = none */
-    int64_t lingering_max; /* so many that have been out for long do not count for it; 0: all do */
+    int64_t patience_ms;   /* a delivery that is out for longer stalls */
+    int64_t lingering_max; /* so many that stall do not count for it; 0: all do */
     bool unavailable;      /* master.cf service that does not exist here: defer with `why` */
     const char *why;
 };

@@ -41,7 +41,8 @@ static void each_dest(struct sched *s, void (*fn)(struct dest *d, void *arg), vo
 }
 
 struct filling {
-    size_t share, dests, waiting, full, spare;
+    size_t share, dests, waiting;
+    size_t small, of_small; /* dests that need less, and what waits for them */
 };
 
 static void count_dest(struct dest *d, void *arg)
@@ -51,15 +52,16 @@ static void count_dest(struct dest *d, void *arg)
     f->waiting += d->todo_count;
 }
 
-static void fill_dest(struct dest *d, void *arg)
+static void count_small(struct dest *d, void *arg)
 {
     struct filling *f = arg;
-    if (d->todo_count < f->share)
-        f->spare += f->share - d->todo_count;
-    else
-        f->full++;
+    if (d->todo_count >= f->share)
+        return;
+    f->small++;
+    f->of_small += d->todo_count;
 }
 
+/* What those leave that need less than all alike is for the others. */
 static size_t fill(struct sched *s)
 {
     struct filling f = {0};
@@ -69,11 +71,11 @@ static size_t fill(struct sched *s)
     room = room > out + least ? room - out : least;
     f.share = room / (f.dests > 0 ? f.dests : 1);
     for (int i = 0; i < ROUNDS; i++) {
-        f.spare = f.full = 0;
-        each_dest(s, fill_dest, &f);
-        if (f.full == 0)
+        f.small = f.of_small = 0;
+        each_dest(s, count_small, &f);
+        if (f.small == f.dests || f.of_small >= room)
             break;
-        f.share += f.spare / f.full;
+        f.share = (room - f.of_small) / (f.dests - f.small);
     }
     return f.share > 0 ? f.share : 1;
 }
@@ -206,6 +208,19 @@ static void trim_main(void *arg)
     s->trimming = false;
     s->trim_next_ns = clock_mono_ns() + AGAIN_NS;
     sched_fiber_ended(s);
+}
+
+/* One that has slept is seldom alone: after a restart nobody remembers. */
+void share_met(struct active *a)
+{
+    const struct envelope *env = a->m->env;
+    if (!(qmsg_flags(a->m) & MESSAGE_PARKED) || env->rcpt_count > RCPTS_LOOKED_AT)
+        return;
+    for (size_t i = 0; i < env->rcpt_count; i++) {
+        struct dest *d = is_left(&env->rcpts[i]) ? dest_known(a->sched, &env->rcpts[i]) : NULL;
+        if (d && d->parked == 0 && !d->walk)
+            d->parked = 1;
+    }
 }
 
 void share_watch(struct sched *s)

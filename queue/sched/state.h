@@ -34,7 +34,7 @@ struct transport {
     struct sched_transport opts;
     struct hmap dests; /* key -> struct dest */
     int64_t busy;      /* requests out */
-    int64_t stalled;     /* of them: out for long */
+    int64_t stalled;     /* of them: out for patience_ms and more */
     int64_t quick;       /* of them: for quick sites, and not stalled */
     struct list running; /* struct request: those that are not stalled, the oldest first */
     struct timer stall;  /* when the oldest is; while it is `watched` */
@@ -65,6 +65,7 @@ struct dest {
     char *nexthop;
     enum dest_state state;
     enum pace pace;
+    uint32_t stalls; /* deliveries since the last one that ended in time */
     struct window window;
     int64_t busy;
     uint32_t pins;    /* somebody holds a pointer while entries are being made */
@@ -75,8 +76,8 @@ struct dest {
     struct list idle;    /* struct agent_wait: open connections, the latest first */
     struct dsn why;      /* DEAD: what was wrong; strings on the heap */
     struct timer timer;  /* end of PAUSED or DEAD */
-    uint64_t parked;     /* messages that sleep because it had its share (share.c), at most */
-    uint64_t walked;     /* of them: were there when `walk` began */
+    uint64_t parked;     /* so often a message went to sleep because it had its share (share.c) */
+    uint64_t walked;     /* of them: before `walk` began */
     struct store_query *walk; /* through them; NULL: none has begun */
     struct list hungry;       /* sched->hungry */
 };
@@ -277,6 +278,7 @@ bool share_crowded(const struct sched *s); /* shares count */
 /* a, which has been resolved, goes to sleep because its destinations have their share: a is gone. */
 bool share_parks(struct active *a);
 void share_watch(struct sched *s); /* a message has come into the active queue, or found no room */
+void share_met(struct active *a);  /* its recipients have been filed */
 void share_eat(struct dest *d);    /* less of it waits than before, or it is well again */
 void share_forget(struct dest *d);
 

@@ -18,12 +18,15 @@
 #define QUEUE_DIR SIM_ROOT "/queue"
 
 enum {
-    BURST = 200,
+    BURST = 200,  /* for DOWN_SITE, at once */
+    FLOOD = 1500, /* for those that stall: more than a small active queue holds */
     LETTERS = 3000, /* in TRAFFIC_S */
     LIST = 30000,   /* recipients */
     AFTER_S = 4 * DAY_S, /* for what is left when no more comes */
     RUN_S = 10,
-    PATIENCE_S = 20, /* of small mail for a healthy site, whatever else is under way */
+    /* Of small mail for a healthy site, whatever else is under way; for one that had no mail before. */
+    PATIENCE_S = 20,
+    UNKNOWN_S = 120,
     SLACK_S = 600,
     BACK_STEPS = 1000,
     SAMPLES = 1500,
@@ -33,12 +36,13 @@ enum {
 struct mail {
     int64_t sent_ns, tried_ns; /* tried: the end of the last attempt; small mail only */
     bool list, delivered, burst, waits; /* waits: it was not tried again so far */
+    bool unknown; /* its site, when it was sent */
     uint32_t first; /* of a list: in w.list_done */
 };
 
 static const char *days_text = "0", *sites_text = "300", *report_dir;
 
-/* Mails are numbered: small mail, the lists (one a day), the burst. */
+/* Mails are numbered: small mail, the lists (one a day), the burst, the flood. */
 static struct {
     int days;
     int64_t traffic_s;
@@ -89,7 +93,7 @@ static void check_patience(const struct request *r, const struct site *s, int64_
         return;
     int64_t waited = now - m->sent_ns;
     w.longest_ns = waited > w.longest_ns ? waited : w.longest_ns;
-    if (waited > PATIENCE_S * NS_PER_S)
+    if (waited > (m->unknown ? UNKNOWN_S : PATIENCE_S) * NS_PER_S)
         sim_fail("mail %llu waits %.0f s for a healthy site", (unsigned long long)n,
                  (double)waited / 1e9);
 }
@@ -233,9 +237,10 @@ static void send(uint64_t n, size_t site, bool list)
         r->orcpt = STR("");
         r->why = (struct dsn){.text = STR(""), .mta = STR(""), .diagnostic = STR("")};
     }
-    bool burst = n >= w.letters + w.lists;
+    bool burst = n >= w.letters + w.lists && n < w.letters + w.lists + BURST;
     w.mails[n] = (struct mail){
-        .sent_ns = clock_mono_ns(), .list = list, .burst = burst, .waits = burst};
+        .sent_ns = clock_mono_ns(), .list = list, .burst = burst, .waits = burst,
+        .unknown = model.sites[site].attempts == 0};
     if (list) {
         w.mails[n].first = (uint32_t)(n - w.letters) * LIST;
         w.list_left += e->rcpt_count;
@@ -250,7 +255,8 @@ static void send(uint64_t n, size_t site, bool list)
 
 static void traffic(void)
 {
-    uint64_t per_list = w.letters / w.lists, list_at = sim_below(LETTERS), burst_at = sim_below(300);
+    uint64_t per_list = w.letters / w.lists, list_at = sim_below(LETTERS), burst_at = sim_below(300),
+             flood_at = sim_below(1000);
     for (uint64_t n = 0; n < w.letters; n++) {
         if (n % per_list == list_at && n / per_list < w.lists)
             send(w.letters + n / per_list, 0, true);
@@ -258,6 +264,8 @@ static void traffic(void)
             send(w.letters + w.lists + i, DOWN_SITE, false);
         if (n == burst_at)
             model.burst_ns = clock_mono_ns();
+        for (uint64_t i = 0; n == flood_at && i < FLOOD; i++)
+            send(w.letters + w.lists + BURST + i, STALL_SITE + i % STALL_SITES, false);
         send(n, (size_t)sim_below(model.count), false);
         model_nap(model_ms(0, 2 * TRAFFIC_S * 1000 / LETTERS));
     }
@@ -275,13 +283,13 @@ static void sample_main(void *arg)
 
 static void options_of(struct sched_options *o)
 {
-    static const int64_t processes[] = {0, 30, 100};
+    static const int64_t processes[] = {0, 60, 100};
     model.transports[0] = (struct sched_transport){
         .name = "smtp", .initial_concurrency = 5, .concurrency_limit = 20, .recipient_limit = 4,
         .failed_cohort_limit = 1, .positive_per_window = 1, .negative_per_window = 1,
         .slot_cost = 5, .slot_loan = 3, .slot_discount = 50, .minimum_slots = 3,
         .pool = 20000, .extra_pool = 1000, .rate_serial = true,
-        .process_limit = processes[sim.seed % 3]};
+        .process_limit = processes[sim.seed % 3], .patience_ms = 5000};
     model.transports[1] = model.transports[0];
     model.transports[1].name = "rate";
     model.transports[1].rate_delay_ms = 2500;
@@ -369,7 +377,7 @@ static void world_new(void)
     w.traffic_s = w.days > 0 ? (int64_t)w.days * DAY_S : TRAFFIC_S;
     w.letters = (uint64_t)(w.traffic_s / TRAFFIC_S) * LETTERS;
     w.lists = w.days > 0 ? (uint64_t)w.days : 1;
-    w.mails = mem_zalloc((w.letters + w.lists + BURST) * sizeof *w.mails);
+    w.mails = mem_zalloc((w.letters + w.lists + BURST + FLOOD) * sizeof *w.mails);
     w.list_done = mem_zalloc(w.lists * LIST);
 }
 

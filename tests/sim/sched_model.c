@@ -10,7 +10,8 @@
 #define REFUSED_NS (100 * NS_PER_MS)
 
 const char *const site_kinds[SITE_KINDS] = {"plain",          "one of two hosts dead", "greylisting",
-                                            "421 over a limit", "slow",                "down for hours"};
+                                            "421 over a limit", "slow",                "down for hours",
+                                            "stalling"};
 
 struct model model;
 
@@ -33,7 +34,8 @@ static enum site_kind kind_of(int i)
     static const enum site_kind kinds[] = {SITE_PLAIN, SITE_PLAIN,     SITE_PLAIN, SITE_PLAIN,
                                            SITE_PLAIN, SITE_TWO_HOSTS, SITE_GREY,  SITE_LIMITED,
                                            SITE_SLOW,  SITE_DOWN};
-    return i == DOWN_SITE ? SITE_DOWN : kinds[sim_below(10)];
+    return i == DOWN_SITE ? SITE_DOWN : 
+           i >= STALL_SITE && i < STALL_SITE + STALL_SITES ? SITE_STALLING : kinds[sim_below(10)];
 }
 
 static void make_site(int i, int64_t every_ns)
@@ -49,6 +51,8 @@ static void make_site(int i, int64_t every_ns)
         s->capacity = 1 + (int)sim_below(6);
     if (s->kind == SITE_SLOW)
         s->latency_ns = model_ms(5000, 30000);
+    if (s->kind == SITE_STALLING)
+        s->latency_ns = model_ms(60000, 120000);
     if (s->kind != SITE_DOWN && s->kind != SITE_TWO_HOSTS)
         return;
     s->down_from_ns = i == DOWN_SITE ? 0 : model_ms(0, TRAFFIC_S * 500);

@@ -10,6 +10,8 @@
 enum {
     SITES_MAX = 5000,
     DOWN_SITE = 0, /* down from the start: a backlog waits for it */
+    STALL_SITE = 2, /* the first of those that stall: a flood of mail waits for them */
+    STALL_SITES = 5,
     TRAFFIC_S = 4 * 3600,
     MINIMAL_S = 300,
     EARLY_S = 1, /* a queue run takes what is due within the next second, as Postfix's does */
@@ -25,6 +27,7 @@ enum site_kind {
     SITE_LIMITED,   /* 421 above so many connections */
     SITE_SLOW,
     SITE_DOWN, /* for hours */
+    SITE_STALLING, /* takes a minute and more for each mail */
     SITE_KINDS,
 };
 extern const char *const site_kinds[SITE_KINDS];

@@ -46,6 +46,7 @@ static void tar_pits_do_not_hold_the_processes(void **state)
     (void)state;
     struct sched_transport *t = transport_add("lim");
     t->process_limit = 2;
+    t->patience_ms = 250;
     t->lingering_max = 3;
     world.no_checks = true; /* more than process_limit are out */
     queue_up();
@@ -67,22 +68,23 @@ static void tar_pits_do_not_hold_the_processes(void **state)
     assert_true(queue_down(5000));
 }
 
-/* A number was asked for: it holds, and a tenth of it is left to sites that are known to be quick. */
+/* A number was asked for: it holds, and a part of it is left to sites that are known to be quick. */
 static void quick_sites_have_processes_left(void **state)
 {
     (void)state;
     struct sched_transport *t = transport_add("lim");
     t->process_limit = 20;
+    t->patience_ms = 500;
     queue_up();
     const char *first = post_to("ok@lim.good");
     WAIT_FOR(gone(first) && idle());
     post_pits(0, 17, "gate");
     WAIT_FOR(look().stalled == 17);
-    post_pits(17, 20, "gate"); /* nothing is known of them, and there is an 18th process */
-    WAIT_FOR(sum_of("lim/").busy == 18);
+    post_pits(17, 20, "gate"); /* nothing is known of them, and there are 19 processes for such */
+    WAIT_FOR(sum_of("lim/").busy == 19);
     (void)post_to("ok@lim.good");
     (void)post_to("ok@lim.good");
-    WAIT_FOR(site_seen("lim", "lim.good").requests == 3 && sum_of("lim/").busy == 18);
+    WAIT_FOR(site_seen("lim", "lim.good").requests == 3 && sum_of("lim/").busy == 19);
     const char *unknown = post_to("ok@lim.other");
     WAIT_FOR(is_in(unknown, QUEUE_ACTIVE));
     assert_int_equal(site_seen("lim", "lim.other").requests, 0);
@@ -98,14 +100,15 @@ static void everybody_has_a_share(void **state)
     (void)state;
     struct sched_transport *t = transport_add("lim");
     t->process_limit = 2;
+    t->patience_ms = 1000;
     queue_up();
-    world.slow_ms = 5000;
+    world.slow_ms = 9000;
     (void)post_to("slow@lim.pit");
     WAIT_FOR(look().stalled == 1);
     world.slow_ms = 1200;
     (void)post_to("slow@lim.slow");
-    WAIT_FOR(look().stalled == 2);
-    WAIT_FOR(sum_of("lim/").busy == 1);
+    (void)post_to("slow@lim.slow");
+    WAIT_FOR(seen(&world.sent) == 2);
     (void)post_to("gate@lim.last");
     WAIT_FOR(sum_of("lim/").busy == 2); /* it has the last process, until all have come */
     for (int i = 0; i < 60; i++)
@@ -114,7 +117,7 @@ static void everybody_has_a_share(void **state)
     (void)post_to("ok@lim.slow");
     WAIT_FOR(active_is(64));
     world.gate_open = true;
-    WAIT_FOR(seen(&world.sent) == 65);
+    WAIT_FOR(seen(&world.sent) == 66);
     struct site big = site_seen("lim", "lim.big");
     assert_true(site_seen("lim", "lim.new").ended_ns < big.ended_ns);
     assert_true(site_seen("lim", "lim.slow").ended_ns < big.ended_ns);
