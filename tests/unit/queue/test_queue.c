@@ -8,7 +8,7 @@ static void delivered_mail_is_gone_also_after_a_restart(void **state)
     const char *id = post_to("ok@example.org");
     WAIT_FOR(seen(&world.sent) == 1);
     WAIT_FOR(gone(id));
-    assert_int_equal(queue_counts(world.q).active, 0);
+    WAIT_FOR(queue_counts(world.q).active == 0);
     assert_true(queue_down(5000));
     queue_up();
     assert_true(gone(id));

@@ -30,6 +30,9 @@ enum { WORKERS = 2, TRANSPORTS = 8 };
 struct site {
     char key[96];
     int busy, max_busy, requests, max_rcpts;
+    /* So many requests had begun, to any site, with its first one; with the last one of a message with
+     * several recipients, and with one. */
+    int first_of_all, last_of_list, last_of_one;
     int64_t ended_ns, min_gap_ns; /* between the end of one and the begin of the next */
 };
 
@@ -61,6 +64,7 @@ struct world {
     struct seen_notice notices[64];
     size_t notice_count;
     uint64_t sent, deferred, bounced, resolved, reused, connections;
+    int begun;
     uint64_t most_active;
 };
 
@@ -220,7 +224,10 @@ static inline void request_begins(struct request *r)
     if (s->ended_ns != 0 && gap < s->min_gap_ns)
         s->min_gap_ns = gap;
     s->busy++;
-    s->requests++;
+    world.begun++;
+    if (s->requests++ == 0)
+        s->first_of_all = world.begun;
+    *(r->msg->env->rcpt_count > 1 ? &s->last_of_list : &s->last_of_one) = world.begun;
     if (s->busy > s->max_busy)
         s->max_busy = s->busy;
     if ((int)r->rcpt_count > s->max_rcpts)
