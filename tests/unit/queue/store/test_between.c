@@ -24,13 +24,6 @@ static void pass(uint64_t from)
     }
 }
 
-static uint64_t segments_soon(uint64_t most)
-{
-    for (int i = 0; i < 300 && store_counts(s).segments > most; i++)
-        fiber_sleep_until(clock_in_ms(10));
-    return store_counts(s).segments;
-}
-
 static void first_life(void *arg)
 {
     struct store_options o = options();
@@ -42,7 +35,8 @@ static void first_life(void *arg)
         seqs[i] = stay[i]->seq;
         defer_first(stay[i], 1000 + (int64_t)i);
     }
-    fiber_sleep_until(clock_in_ms(60));
+    for (int i = 0; i < STAY; i++)
+        COMES(has_row(stay[i]));
     struct qmsg_place place = stay[0]->place;
     pass(0);
     defer_first(stay[0], 5000);
@@ -50,7 +44,7 @@ static void first_life(void *arg)
     pass(PASS);
     defer_first(stay[2], 6000);
     pass(2 * PASS);
-    MUST(segments_soon(8) <= 8);
+    COMES(store_counts(s).segments <= 8);
     /* What stays was not moved for it. */
     MUST(stay[0]->place.epoch == place.epoch && stay[0]->place.at == place.at);
     struct store_counts c = store_counts(s);

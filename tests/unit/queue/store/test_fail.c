@@ -210,17 +210,14 @@ static void bad_records(void *arg)
         qmsg_unref(m[i]);
     /* Compaction meets them, sets aside what is lost, saves what is not, and is not held up. */
     churn_past(s, stay);
-    for (int i = 0; i < 200 && store_counts(s).corrupt < 2; i++)
-        fiber_sleep_until(clock_in_ms(10));
+    COMES(store_counts(s).corrupt >= 2);
     MUST(store_counts(s).corrupt == 2 && store_counts(s).messages == 2 + STAYERS);
     for (int i = 0; i < STAYERS; i++) {
         store_remove(stay[i]);
         qmsg_unref(stay[i]);
     }
     churn(s, 200);
-    for (int i = 0; i < 200 && store_counts(s).segments > 7; i++)
-        fiber_sleep_until(clock_in_ms(10));
-    MUST(store_counts(s).segments <= 7);
+    COMES(store_counts(s).segments <= 7);
     MUST(count_files("corrupt", "") == 2);
     OK(store_get(s, rescued, &m[3]));
     MUST(m[3] != NULL && m[3]->place.epoch != first.epoch);

@@ -164,9 +164,8 @@ static void heal(void *arg)
     (void)arg;
     OK(store_open(&o, &s));
     MUST(store_ready(s) && !s->proven);
-    for (int i = 0; i < 10000 && !s->proven; i++)
-        OK(fiber_sleep_until(clock_in_ms(1)));
-    MUST(s->proven && store_ready(s));
+    COMES(s->proven);
+    MUST(store_ready(s));
     check_world(s);
     OK(store_close(s));
 }
@@ -216,8 +215,7 @@ static void scrub_in_traffic(void *arg)
     struct group g;
     (void)arg;
     OK(store_open(&o, &s));
-    while (!s->proven)
-        OK(fiber_sleep_until(clock_in_ms(1)));
+    COMES(s->proven);
     s->scrub_rows = 25;
     struct bustle b = {.store = s};
     group_init(&g);

@@ -68,7 +68,7 @@ static void mark_and_hold(void *arg)
     defer_first(a, 5000000);
     store_mark(b, &(struct mark){.flags = MESSAGE_HOLD});
     OK(store_sync(s));
-    fiber_sleep_until(clock_in_ms(80)); /* both have rows by now */
+    COMES(has_row(a) && has_row(b));
     defer_first(a, 7000000);
     struct store_row *rows = NULL;
     struct arena *mem = arena_new(0, 0);
@@ -159,8 +159,7 @@ static void spilled_is_back(void *arg)
     (void)arg;
     OK(store_open(&o, &s));
     /* What has no row goes when the index has been looked through. */
-    for (int i = 0; i < 500 && s->rebuild.sweep; i++)
-        fiber_sleep_until(clock_in_ms(10));
+    COMES(!s->rebuild.sweep);
     MUST(count_files("content", "") == 1);
     OK(store_list(s, 0, 100, mem, &rows, &n));
     for (size_t i = 0; i < n; i++) {

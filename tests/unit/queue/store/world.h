@@ -16,6 +16,7 @@
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
+#include "io/base/clock.h"
 #include "io/base/mem.h"
 #include "io/base/rand.h"
 #include "io/fiber/offload.h"
@@ -40,6 +41,21 @@ static char world_dir[64];
             abort();                                                                               \
         }                                                                                          \
     } while (0)
+
+/* In a fiber. The bound is for a test that fails; it plays no part in one that passes. */
+#define COMES(cond)                                                                                \
+    do {                                                                                           \
+        int64_t comes_until = clock_mono_ns() + 60 * NS_PER_S;                                     \
+        while (!(cond) && clock_mono_ns() < comes_until)                                           \
+            OK(fiber_sleep_until(clock_in_ms(2)));                                                 \
+        MUST(cond);                                                                                \
+    } while (0)
+
+/* The scheduler thread's: it stands still while a test looks. */
+static inline bool has_row(struct qmsg *m)
+{
+    return CONTAINER(m, struct message, pub)->stage == STAGE_INDEXED;
+}
 
 static inline void remove_tree(const char *path)
 {
