@@ -196,6 +196,19 @@ static struct err *read_entry(struct access *a, struct str body, struct queue_en
     return envelope_unpack(str_make(r.ptr, (size_t)(r.end - r.ptr)), a->arena, &out->env);
 }
 
+/* Takes the next frame of the server's answer. False: it was the last, or *err_out says why there is none. */
+static bool more(struct access *a, struct str *body_out, uint64_t *count_out, struct str *text_out,
+                 struct err **err_out)
+{
+    enum wire_verb verb;
+    *err_out = next_answer(a, body_out, &verb);
+    if (*err_out || verb != WIRE_END)
+        return !*err_out;
+    struct rd r = rd_of(*body_out);
+    *err_out = end_of(&r, count_out, text_out);
+    return false;
+}
+
 /* --- list */
 
 static struct err *list_offline(struct access *a, bool (*each)(void *, const struct queue_entry *),
@@ -227,16 +240,8 @@ struct err *access_list(struct access *a, bool (*each)(void *ctx, const struct q
         return list_offline(a, each, ctx);
     wire_begin(&a->out, WIRE_LIST);
     struct err *e = wire_send(a->fd, &a->out);
-    while (!e) {
-        enum wire_verb verb;
-        struct str body;
-        e = next_answer(a, &body, &verb);
-        if (e)
-            break;
-        if (verb == WIRE_END) {
-            struct rd r = rd_of(body);
-            return end_of(&r, NULL, NULL);
-        }
+    struct str body;
+    while (!e && more(a, &body, NULL, NULL, &e)) {
         struct queue_entry entry;
         arena_reset(a->arena);
         e = read_entry(a, body, &entry);
@@ -251,19 +256,15 @@ struct err *access_list(struct access *a, bool (*each)(void *ctx, const struct q
 static struct err *read_ids(struct access *a, void (*each)(void *ctx, const char *id), void *ctx,
                             uint64_t *count_out)
 {
-    for (;;) {
-        enum wire_verb verb;
-        struct str body;
-        struct err *e = next_answer(a, &body, &verb);
-        if (e)
-            return e;
+    struct err *e;
+    struct str body;
+    while (more(a, &body, count_out, NULL, &e)) {
         struct rd r = rd_of(body);
-        if (verb == WIRE_END)
-            return end_of(&r, count_out, NULL);
         char id[QUEUE_ID_MAX];
         if (str_copy(id, sizeof(id), rd_lstr(&r)) > 0 && each)
             each(ctx, id);
     }
+    return e;
 }
 
 struct err *access_do(struct access *a, enum queue_act act, const struct queue_select *what,
@@ -443,21 +444,11 @@ struct err *access_ask(struct access *a, void (*content)(void *ctx, struct str p
                        struct str *text_out)
 {
     struct err *e = wire_send(a->fd, &a->out);
-    while (!e) {
-        enum wire_verb verb;
-        struct str body;
-        e = next_answer(a, &body, &verb);
-        if (e)
-            break;
-        if (verb == WIRE_END) {
-            struct rd r = rd_of(body);
-            e = end_of(&r, count_out, text_out);
-            if (!e && text_out)
-                *text_out = arena_str(a->arena, *text_out);
-            return e;
-        }
+    struct str body;
+    while (!e && more(a, &body, count_out, text_out, &e))
         content(ctx, body);
-    }
+    if (!e && text_out)
+        *text_out = arena_str(a->arena, *text_out);
     return e;
 }
 

@@ -6,6 +6,7 @@ entry for syncs (which O_DSYNC writes pass too) and flushes or forced writes at 
 Without perf, strace sees the system calls only.
 """
 
+import contextlib
 import functools
 import re
 import signal
@@ -70,21 +71,14 @@ def send_one(address, number):
         return began, ended
 
 
-def by_perf(keeper, address, count, folder, events):
-    data = Path(folder) / "proof.data"
-    tracer = subprocess.Popen(
-        ["perf", "record", "-q", "-a", "-k", "CLOCK_MONOTONIC", "-o", str(data),
-         *[w for e in events for w in ("-e", e)], "--", "sleep", "60"],
-        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-    pids = set()
+@contextlib.contextmanager
+def tracing(command):
+    """While the body runs. The tracer is asked to end, as it would be from a terminal: it writes what it has."""
+    tracer = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                              stderr=subprocess.DEVNULL)
     try:
         time.sleep(1)
-        windows = []
-        for number in range(count):
-            pids.update(keeper.processes())
-            windows.append(send_one(address, number))
-            pids.update(keeper.processes())
-            time.sleep(0.05)
+        yield
     finally:
         tracer.send_signal(signal.SIGINT)
         try:
@@ -92,6 +86,18 @@ def by_perf(keeper, address, count, folder, events):
         except subprocess.TimeoutExpired:
             tracer.kill()
             tracer.wait()
+
+
+def by_perf(keeper, address, count, folder, events):
+    data = Path(folder) / "proof.data"
+    pids, windows = set(), []
+    with tracing(["perf", "record", "-q", "-a", "-k", "CLOCK_MONOTONIC", "-o", str(data),
+                  *[w for e in events for w in ("-e", e)], "--", "sleep", "60"]):
+        for number in range(count):
+            pids.update(keeper.processes())
+            windows.append(send_one(address, number))
+            pids.update(keeper.processes())
+            time.sleep(0.05)
     text = subprocess.run(["perf", "script", "-i", str(data), "-F", "comm,pid,tid,time,event,trace"],
                           capture_output=True, text=True, timeout=60).stdout
     data.unlink(missing_ok=True)
@@ -123,23 +129,13 @@ def by_perf(keeper, address, count, folder, events):
 
 def by_strace(keeper, address, count, folder):
     out = Path(folder) / "proof.trace"
-    tracer = subprocess.Popen(
-        ["strace", "-f", "-qq", "-ttt", "-T", "-e", "trace=" + ",".join(CALLS), "-o", str(out),
-         *[w for p in keeper.processes() for w in ("-p", str(p))]], stderr=subprocess.DEVNULL)
-    try:
-        time.sleep(1)
+    windows = []
+    with tracing(["strace", "-f", "-qq", "-ttt", "-T", "-e", "trace=" + ",".join(CALLS), "-o", str(out),
+                  *[w for p in keeper.processes() for w in ("-p", str(p))]]):
         shift = time.time() - time.monotonic()
-        windows = []
         for number in range(count):
             windows.append(send_one(address, number))
             time.sleep(0.05)
-    finally:
-        tracer.send_signal(signal.SIGINT)
-        try:
-            tracer.wait(10)
-        except subprocess.TimeoutExpired:
-            tracer.kill()
-            tracer.wait()
     found = []
     for line in out.read_text(errors="replace").splitlines():
         match = re.match(r"(\d+)\s+(\d+\.\d+) (?:<\.\.\. )?(\w+).*<(\d+\.\d+)>$", line)

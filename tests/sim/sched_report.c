@@ -121,6 +121,29 @@ static void close_chart(struct plot *p)
         rep.failed = true;
 }
 
+struct curve {
+    enum plot_form form;
+    int colour;
+    const char *name;
+    double *y;
+};
+
+/* Two curves over one x; frees all three. */
+static void chart_two(const char *name, const struct plot_axes *axes, double *x,
+                      const struct curve curves[2], size_t n)
+{
+    struct plot *p = open_chart(name, axes);
+    for (int i = 0; i < 2; i++) {
+        const struct curve *c = &curves[i];
+        if (p)
+            plot_series(p, c->form, c->colour, c->name, x, c->y, n);
+        mem_free(c->y);
+    }
+    if (p)
+        close_chart(p);
+    mem_free(x);
+}
+
 static void chart_outline(double end_h)
 {
     size_t n = rep.n_samples;
@@ -132,19 +155,15 @@ static void chart_outline(double end_h)
         active[i] = rep.samples[i].active;
         most = fmax(most, fmax(out[i], active[i]));
     }
-    struct plot *p = open_chart("outline", &(struct plot_axes){.title = "Messages in memory, deliveries out",
-                                                               .x = "hours",
-                                                               .y = "number",
-                                                               .x_to = end_h,
-                                                               .y_to = most * 1.05});
-    if (p) {
-        plot_series(p, PLOT_LINE, 5, "messages in memory", x, active, n);
-        plot_series(p, PLOT_LINE, 0, "deliveries out", x, out, n);
-        close_chart(p);
-    }
-    mem_free(x);
-    mem_free(out);
-    mem_free(active);
+    const struct plot_axes axes = {.title = "Messages in memory, deliveries out",
+                                   .x = "hours",
+                                   .y = "number",
+                                   .x_to = end_h,
+                                   .y_to = most * 1.05};
+    chart_two("outline", &axes, x,
+              (const struct curve[]){{PLOT_LINE, 5, "messages in memory", active},
+                                     {PLOT_LINE, 0, "deliveries out", out}},
+              n);
 }
 
 static void chart_delays(double end_h)
@@ -231,19 +250,15 @@ static void chart_window(enum site_kind kind)
     snprintf(title, sizeof title, "%s: site s%d", site_kinds[kind], site);
     snprintf(name, sizeof name, "window-%d", (int)kind);
     double span = k > 0 && x[k - 1] > 1 ? x[k - 1] : 1;
-    struct plot *p = open_chart(name, &(struct plot_axes){.title = title,
-                                                          .x = "seconds of its busiest time",
-                                                          .y = "deliveries",
-                                                          .x_to = span,
-                                                          .y_to = most * 1.1});
-    if (p) {
-        plot_series(p, PLOT_DOTS, 1, "out as one begins", x, busy, k);
-        plot_series(p, PLOT_STEPS, 0, "window", x, window, k);
-        close_chart(p);
-    }
-    mem_free(x);
-    mem_free(window);
-    mem_free(busy);
+    const struct plot_axes axes = {.title = title,
+                                   .x = "seconds of its busiest time",
+                                   .y = "deliveries",
+                                   .x_to = span,
+                                   .y_to = most * 1.1};
+    chart_two(name, &axes, x,
+              (const struct curve[]){{PLOT_DOTS, 1, "out as one begins", busy},
+                                     {PLOT_STEPS, 0, "window", window}},
+              k);
 }
 
 static void chart_spread(void)
