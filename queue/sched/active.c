@@ -10,6 +10,7 @@
 #include "queue/sched/state.h"
 
 #define SUCCESS_NOTICE_TRIES 5
+#define PARKED_RUNS 10 /* queue runs that one sleeps which is not fetched, at most twice as many */
 
 struct telling {
     struct active *active;
@@ -139,9 +140,11 @@ void active_park(struct active *a)
 {
     struct qmsg *m = a->m;
     int64_t run_us = a->sched->opts.queue_run_delay_s * US_PER_S, now_us = clock_wall_us();
-    /* Not all at once: what finds no room then either would be a herd. */
-    int64_t due_us = now_us + run_us + (int64_t)(m->seq % 64) * run_us / 64;
-    mark_with(a, qmsg_flags(m) | MESSAGE_PARKED, due_us, NULL, 0);
+    /* Its destination fetches it; this is for one that has forgotten. The older it is, the less often it comes for nothing. */
+    int64_t wait_us = now_us - m->env->arrival_us;
+    wait_us = wait_us < run_us ? run_us : wait_us > PARKED_RUNS * run_us ? PARKED_RUNS * run_us : wait_us;
+    wait_us += (int64_t)(m->seq % 64) * wait_us / 64; /* not all at once */
+    mark_with(a, qmsg_flags(m) | MESSAGE_PARKED, now_us + wait_us, NULL, 0);
     qmsg_drop_content(m);
     active_free(a);
 }
