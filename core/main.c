@@ -33,7 +33,7 @@ static void usage(FILE *to)
 {
     fprintf(to, "usage: ringpost COMMAND [option...]   (or a link named COMMAND to this binary)\n\n");
     for (size_t i = 0; i < COMMAND_COUNT; i++)
-        fprintf(to, "  %-12s %s\n", commands[i].name, commands[i].doc);
+        fprintf(to, "  %-16s %s\n", commands[i].name, commands[i].doc);
     fprintf(to, "\nEach command has --help.\n");
 }
 
