@@ -9,7 +9,7 @@
 /* What Postfix's queue file holds beside content, sender, recipients and attributes: size, time and
  * transport records. message_size_limit covers the whole file. */
 #define FILE_OVERHEAD 250
-#define BLOCK_FIRST   (16 * 1024) /* usual mail fits without growing */
+#define BLOCK_FIRST   (16 * 1024 - 1) /* usual mail fits without growing; with the NUL a power of two */
 #define ATTRS_FIRST   16 /* what smtpd tells of a client */
 
 struct cleanup *cleanup_new_unqueued(const struct service *service, unsigned flags)
