@@ -25,6 +25,7 @@ struct cleanup *cleanup_new_unqueued(const struct service *service, unsigned fla
     c->envelope_size = FILE_OVERHEAD;
     buf_reserve(&c->block, BLOCK_FIRST);
     buf_reserve(&c->attrs, ATTRS_FIRST * sizeof(struct attr));
+    cleanup_headers_begin(c);
     if (flags & CLEANUP_LOCAL)
         c->env.flags |= ENV_LOCAL;
     if (flags & CLEANUP_UTF8)

@@ -156,12 +156,19 @@ static struct str rewrite_header(struct cleanup *c, struct str header, size_t na
     return buf_str(room);
 }
 
-static bool dropped(const struct cleanup *c, struct str name)
+void cleanup_headers_begin(struct cleanup *c)
 {
     struct str rest = str_of(c->svc->params->message_drop_headers), one;
 
+    c->drops = arena_alloc(c->arena, (rest.len / 2 + 1) * sizeof *c->drops);
     while (str_token(&rest, ", \t\r\n", &one))
-        if (one.len == name.len && str_eq_nocase(one, name))
+        c->drops[c->drop_count++] = one;
+}
+
+static bool dropped(const struct cleanup *c, struct str name)
+{
+    for (size_t i = 0; i < c->drop_count; i++)
+        if (c->drops[i].len == name.len && str_eq_nocase(c->drops[i], name))
             return true;
     return false;
 }

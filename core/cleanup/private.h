@@ -30,6 +30,8 @@ struct cleanup {
     bool in_body;
     bool in_line;       /* the last piece was not the end of its line */
     size_t line_at;     /* bytes of the current line so far */
+    struct str *drops;  /* names of message_drop_headers */
+    size_t drop_count;
     struct buf header;  /* the header being gathered, lines joined by LF */
     bool header_open;
     bool header_full;   /* went past header_size_limit: what follows is dropped */
@@ -52,7 +54,9 @@ void cleanup_emit(struct cleanup *c, struct str line); /* one line, without its 
 void cleanup_flush(struct cleanup *c);
 void cleanup_content_end(struct cleanup *c);
 void cleanup_fail(struct cleanup *c, enum cleanup_status status, const char *why);
-/* headers.c: one header as gathered, "Name: value\n continuation" */
+/* headers.c. Once, before any header */
+void cleanup_headers_begin(struct cleanup *c);
+/* one header as gathered, "Name: value\n continuation" */
 bool cleanup_is_header(struct str line, size_t *name_len_out);
 void cleanup_header(struct cleanup *c, struct str header);
 void cleanup_headers_done(struct cleanup *c);
