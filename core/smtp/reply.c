@@ -41,6 +41,10 @@ size_t smtp_reply_dsn_length(struct str text)
 /* What a stranger says goes into logs and notices: no control bytes, no broken UTF-8. */
 static void add_printable(struct buf *b, struct str s)
 {
+    if (str_is_printable(s)) {
+        buf_add_str(b, s);
+        return;
+    }
     while (s.len > 0) {
         unsigned char c = (unsigned char)s.ptr[0];
         size_t n = c >= 0x80 ? utf8_char(s) : 1;

@@ -36,6 +36,8 @@ const char *log_level_label(enum log_level level)
 void log_printable(char *text, size_t len)
 {
     bool ascii = true;
+    if (str_is_printable(str_make(text, len)))
+        return;
     for (size_t i = 0; i < len; i++) {
         unsigned char c = (unsigned char)text[i];
         if (c >= 0x80)

@@ -142,6 +142,23 @@ bool str_token_braces(struct str *rest, const char *seps, struct str *token_out)
     return take_token(rest, seps, true, token_out);
 }
 
+/* Eight bytes at a time: the high bit of each says that it lies below ' ' or above '~'. A borrow or a carry may set one
+ * more, never one less. */
+bool str_is_printable(struct str s)
+{
+    const uint64_t ones = UINT64_C(0x0101010101010101), high = ones * 0x80;
+    uint64_t outside = 0, eight;
+    size_t i = 0;
+    for (; s.len - i >= sizeof eight; i += sizeof eight) {
+        memcpy(&eight, s.ptr + i, sizeof eight);
+        outside |= (eight - ones * ' ') | (eight + ones) | eight;
+    }
+    bool good = (outside & high) == 0;
+    for (; i < s.len; i++)
+        good = good && s.ptr[i] >= ' ' && s.ptr[i] <= '~';
+    return good;
+}
+
 bool str_u64(struct str s, uint64_t *out)
 {
     uint64_t value = 0;

@@ -68,6 +68,8 @@ bool str_u64(struct str s, uint64_t *out);
 bool str_i64(struct str s, int64_t *out);
 /* Copy into a fixed array, cut to fit, always NUL-terminated. Returns bytes copied. */
 size_t str_copy(char *dst, size_t dst_size, struct str s);
+/* Only ' ' to '~'? */
+bool str_is_printable(struct str s);
 /* ASCII. */
 char str_lower_char(char c);
 bool str_is_space(char c);

@@ -88,6 +88,23 @@ static void numbers(void **state)
     assert_false(str_u64(STR("18446744073709551616"), &big));
 }
 
+/* Each byte at each place of words and of their rest, beside neighbours that borrow and carry. */
+static void printable_is_blank_to_tilde(void **state)
+{
+    (void)state;
+    static const char around[] = {' ', '~', 'a'};
+    for (size_t k = 0; k < sizeof around; k++)
+        for (size_t len = 0; len <= 19; len++)
+            for (size_t at = 0; at < len; at++)
+                for (int c = 0; c < 256; c++) {
+                    char text[19];
+                    memset(text, around[k], sizeof text);
+                    text[at] = (char)c;
+                    assert_int_equal(str_is_printable(str_make(text, len)), c >= ' ' && c <= '~');
+                }
+    assert_true(str_is_printable(STR("")));
+}
+
 static void copies_cut_to_fit(void **state)
 {
     (void)state;
@@ -106,6 +123,7 @@ int main(void)
         cmocka_unit_test(finds),
         cmocka_unit_test(tokens),
         cmocka_unit_test(numbers),
+        cmocka_unit_test(printable_is_blank_to_tilde),
         cmocka_unit_test(copies_cut_to_fit),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
