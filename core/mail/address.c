@@ -3,6 +3,7 @@
 #include "core/mail/address.h"
 
 #include <arpa/inet.h>
+#include <limits.h>
 
 #include "core/mail/fold.h"
 
@@ -24,11 +25,15 @@ struct str address_domain(struct str address)
 /* RFC 5321 §4.1.2: Dot-string = Atom *("."  Atom); bytes above 127 pass (RFC 6531). */
 static bool dot_string(struct str local)
 {
+    static const bool special[UCHAR_MAX + 1] = {
+        ['('] = true, [')'] = true, ['<'] = true,  ['>'] = true, ['@'] = true, [','] = true,
+        [';'] = true, [':'] = true, ['\\'] = true, ['"'] = true, ['['] = true, [']'] = true,
+    };
     if (local.len == 0 || local.ptr[0] == '.' || local.ptr[local.len - 1] == '.')
         return false;
     for (size_t i = 0; i < local.len; i++) {
         unsigned char c = (unsigned char)local.ptr[i];
-        if (c <= ' ' || c == 127 || (c < 128 && memchr("()<>@,;:\\\"[]", c, 12)))
+        if (c <= ' ' || c == 127 || special[c])
             return false;
         if (c == '.' && local.ptr[i + 1] == '.')
             return false;

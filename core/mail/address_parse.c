@@ -10,6 +10,8 @@
  * closes is part of the address; an open quote or "[" is closed. */
 #include "core/mail/address.h"
 
+#include <limits.h>
+
 #include "io/base/check.h"
 
 enum token_kind { TOKEN_WORD, TOKEN_MARK, TOKEN_COMMENT };
@@ -44,7 +46,12 @@ static bool is_blank(char c)
 
 static bool is_special(char c)
 {
-    return c != '\0' && strchr("()<>@,;:\\\".[]|%!", c) != NULL;
+    static const bool special[UCHAR_MAX + 1] = {
+        ['('] = true, [')'] = true, ['<'] = true, ['>'] = true,  ['@'] = true, [','] = true,
+        [';'] = true, [':'] = true, ['\\'] = true, ['"'] = true, ['.'] = true, ['['] = true,
+        [']'] = true, ['|'] = true, ['%'] = true, ['!'] = true,
+    };
+    return special[(unsigned char)c];
 }
 
 /* Reads up to `close`, taking backslashes off. at stands behind the opening character. An open "[" ends
