@@ -14,7 +14,7 @@ void buf_fini(struct buf *b)
     *b = (struct buf){0};
 }
 
-char *buf_reserve(struct buf *b, size_t n)
+char *buf_grow(struct buf *b, size_t n)
 {
     size_t need;
     /* One more than asked, for the NUL. */
@@ -49,11 +49,6 @@ void buf_add_c(struct buf *b, const char *text)
     buf_add(b, text, strlen(text));
 }
 
-void buf_add_char(struct buf *b, char c)
-{
-    buf_add(b, &c, 1);
-}
-
 void buf_vprintf(struct buf *b, const char *fmt, va_list ap)
 {
     va_list again;
@@ -78,12 +73,13 @@ void buf_printf(struct buf *b, const char *fmt, ...)
 }
 
 /* Little-endian whatever the machine is. */
-static void add_le(struct buf *b, uint64_t v, size_t n)
+static inline void add_le(struct buf *b, uint64_t v, size_t n)
 {
-    unsigned char bytes[8];
-    for (size_t i = 0; i < n; i++)
-        bytes[i] = (unsigned char)(v >> (8 * i));
-    buf_add(b, bytes, n);
+    char *at = buf_reserve(b, n);
+    v = htole64(v);
+    memcpy(at, &v, n);
+    at[n] = '\0';
+    b->len += n;
 }
 
 void buf_add_u8(struct buf *b, uint8_t v)

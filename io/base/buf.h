@@ -20,12 +20,22 @@ static inline struct str buf_str(const struct buf *b)
 {
     return str_make(b->ptr ? b->ptr : "", b->len);
 }
+char *buf_grow(struct buf *b, size_t n);
 /* Room for n more bytes; returns where they go. The caller adds to len. */
-char *buf_reserve(struct buf *b, size_t n);
+static inline char *buf_reserve(struct buf *b, size_t n)
+{
+    return n < b->cap - b->len ? b->ptr + b->len : buf_grow(b, n); /* one more, for the NUL */
+}
 void buf_add(struct buf *b, const void *bytes, size_t n);
 void buf_add_str(struct buf *b, struct str s);
 void buf_add_c(struct buf *b, const char *text);
-void buf_add_char(struct buf *b, char c);
+static inline void buf_add_char(struct buf *b, char c)
+{
+    char *at = buf_reserve(b, 1);
+    at[0] = c;
+    at[1] = '\0';
+    b->len++;
+}
 void buf_printf(struct buf *b, const char *fmt, ...) PRINTF(2, 3);
 void buf_vprintf(struct buf *b, const char *fmt, va_list ap) PRINTF(2, 0);
 /* Numbers in little-endian, for formats. */
