@@ -1,6 +1,7 @@
 /* cleanup: the life of one message on its way in; content.c, headers.c and expand.c do the work. */
 #include "core/cleanup/private.h"
 
+#include "io/base/block.h"
 #include "io/base/check.h"
 #include "io/base/clock.h"
 #include "io/base/log.h"
@@ -9,7 +10,6 @@
 /* What Postfix's queue file holds beside content, sender, recipients and attributes: size, time and
  * transport records. message_size_limit covers the whole file. */
 #define FILE_OVERHEAD 250
-#define BLOCK_FIRST   (16 * 1024 - 1) /* usual mail fits without growing; with the NUL a power of two */
 #define ATTRS_FIRST   16 /* what smtpd tells of a client */
 
 struct cleanup *cleanup_new_unqueued(const struct service *service, unsigned flags)
@@ -23,7 +23,7 @@ struct cleanup *cleanup_new_unqueued(const struct service *service, unsigned fla
     c->context = flags & CLEANUP_LOCAL ? REWRITE_LOCAL : REWRITE_REMOTE;
     c->rewrite = (flags & CLEANUP_LOCAL) || *service->params->remote_header_rewrite_domain;
     c->envelope_size = FILE_OVERHEAD;
-    buf_reserve(&c->block, BLOCK_FIRST);
+    c->block = block_buf(); /* usual mail fits without growing */
     buf_reserve(&c->attrs, ATTRS_FIRST * sizeof(struct attr));
     cleanup_headers_begin(c);
     if (flags & CLEANUP_LOCAL)
@@ -40,7 +40,7 @@ static void cleanup_free(struct cleanup *c)
     buf_fini(&c->rcpts);
     buf_fini(&c->attrs);
     buf_fini(&c->header);
-    buf_fini(&c->block);
+    block_buf_fini(&c->block);
     arena_free(c->scratch);
     arena_free(c->arena);
     mem_free(c);

@@ -1,6 +1,7 @@
 /* Drafts: content on its way in. Up to inline_limit it gathers in memory and goes into the MESSAGE
  * record; beyond that it streams to content/<seq> in pieces of 64 KiB and is synced, file and name,
  * before the record that names it is appended. */
+#include "io/base/block.h"
 #include "io/base/check.h"
 #include "io/base/log.h"
 #include "io/base/mem.h"
@@ -155,7 +156,7 @@ static void draft_free(struct draft *d)
         (void)io_close(d->spill->fd);
         mem_free(d->spill);
     }
-    buf_fini(&d->content);
+    block_buf_fini(&d->content);
     mem_free(d);
 }
 

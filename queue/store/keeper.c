@@ -2,6 +2,7 @@
  * second, frees and prepares segments, and compacts. */
 #include <stdlib.h>
 
+#include "io/base/block.h"
 #include "io/base/check.h"
 #include "io/base/log.h"
 #include "io/base/mem.h"
@@ -421,8 +422,10 @@ static struct err *keep(struct store *s)
 {
     struct err *e = NULL;
     bool more = true;
-    if (spares_short(s) || clock_mono_ns() - s->round_ns >= s->index_delay_ms * NS_PER_MS)
+    if (spares_short(s) || clock_mono_ns() - s->round_ns >= s->index_delay_ms * NS_PER_MS) {
         e = keeper_round(s, s->index_delay_ms);
+        block_trim();
+    }
     space_free(s);
     if (e == NULL)
         e = space_free_between(s);

@@ -1,4 +1,5 @@
 /* Messages in memory: one object each, found by seq; and the bytes of fresh content. */
+#include "io/base/block.h"
 #include "io/base/check.h"
 #include "io/base/mem.h"
 #include "queue/store/private.h"
@@ -128,7 +129,7 @@ void content_unref(struct content *c)
     if (c == NULL || atomic_fetch_sub_explicit(&c->refs, 1, memory_order_acq_rel) != 1)
         return;
     atomic_fetch_sub_explicit(&c->store->content_bytes, c->bytes.cap, memory_order_relaxed);
-    buf_fini(&c->bytes);
+    block_buf_fini(&c->bytes);
     mem_free(c);
 }
 
