@@ -52,6 +52,8 @@ struct draft {
     struct draft_spill *spill; /* when it went past inline_limit */
     uint32_t flags;         /* store.h: MESSAGE_* it begins with; ENV_HOLD adds its own */
     int64_t due_us;         /* no attempt before; 0 = at once */
+    struct arena *arena;    /* of the message in the end */
+    bool envelope_inside;   /* the envelope's memory is this arena's: it need not be copied */
 };
 /* ERR_FULL: less than queue_minfree left (452). Cheap: no I/O. */
 struct err *queue_begin(struct queue *q, struct draft **out) MUST_USE;
@@ -65,7 +67,7 @@ bool queue_crowded(const struct queue *q);
 struct err *draft_write(struct draft *d, struct str bytes) MUST_USE;
 /* The same; bytes is empty afterwards. A buffer that is well filled becomes the content as it lies: no copy. */
 struct err *draft_take(struct draft *d, struct buf *bytes) MUST_USE;
-/* Group commit. Yields until it is safe. Envelope is copied. On success the draft is consumed and the
+/* Group commit. Yields until it is safe. Envelope is copied, see envelope_inside. On success the draft is consumed and the
  * message is under way: a fiber on this worker resolves it and hands it to the scheduler. On error
  * (ERR_FULL, ERR_IO) nothing is queued and the draft is aborted. */
 struct err *queue_commit(struct draft *d, struct envelope *env) MUST_USE;

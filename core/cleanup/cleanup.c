@@ -12,16 +12,24 @@
 #define FILE_OVERHEAD 250
 #define ATTRS_FIRST   16 /* what smtpd tells of a client */
 
-struct cleanup *cleanup_new_unqueued(const struct service *service, unsigned flags)
+struct cleanup *cleanup_new(const struct service *service, unsigned flags, struct draft *draft)
 {
     struct cleanup *c = MEM_NEW(struct cleanup);
 
     c->svc = service;
     c->flags = flags;
-    c->arena = arena_new(2048, 0);
+    c->draft = draft;
+    c->queued = draft != NULL;
+    c->arena = draft ? draft->arena : arena_new(0, 0);
+    if (draft) {
+        draft->envelope_inside = true;
+        c->arrival_us = draft->arrival_us;
+        memcpy(c->id, draft->id, sizeof c->id);
+    }
     c->scratch = arena_new(0, 0);
     c->context = flags & CLEANUP_LOCAL ? REWRITE_LOCAL : REWRITE_REMOTE;
     c->rewrite = (flags & CLEANUP_LOCAL) || *service->params->remote_header_rewrite_domain;
+    c->env.sender = c->env.envid = STR("");
     c->envelope_size = FILE_OVERHEAD;
     c->block = block_buf(); /* usual mail fits without growing */
     buf_reserve(&c->attrs, ATTRS_FIRST * sizeof(struct attr));
@@ -37,12 +45,14 @@ static void cleanup_free(struct cleanup *c)
 {
     if (c->draft)
         queue_abort(c->draft);
+    if (!c->queued)
+        arena_free(c->arena);
     buf_fini(&c->rcpts);
     buf_fini(&c->attrs);
+    buf_fini(&c->drops);
     buf_fini(&c->header);
     block_buf_fini(&c->block);
     arena_free(c->scratch);
-    arena_free(c->arena);
     mem_free(c);
 }
 
@@ -56,11 +66,7 @@ enum cleanup_status cleanup_begin(const struct service *service, struct queue *q
         log_warning(service->log_tag, "%s", e->text);
         return e->kind == ERR_FULL ? CLEANUP_QUEUE_FULL : CLEANUP_TROUBLE;
     }
-    struct cleanup *c = cleanup_new_unqueued(service, flags);
-    c->draft = draft;
-    c->arrival_us = draft->arrival_us;
-    memcpy(c->id, draft->id, sizeof c->id);
-    *out = c;
+    *out = cleanup_new(service, flags, draft);
     return CLEANUP_OK;
 }
 
@@ -145,8 +151,10 @@ static void finish(struct cleanup *c)
     c->env.arrival_us = c->arrival_us;
     c->env.size = c->size;
     c->env.data_size = c->record_size;
-    c->env.attrs = (struct attr *)(void *)c->attrs.ptr;
     c->env.attr_count = c->attrs.len / sizeof *c->env.attrs;
+    c->env.attrs = arena_alloc(c->arena, c->attrs.len);
+    if (c->attrs.len)
+        memcpy(c->env.attrs, c->attrs.ptr, c->attrs.len);
 
     struct draft *draft = c->draft;
     c->draft = NULL; /* committed or aborted, it is gone */

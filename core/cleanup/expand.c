@@ -196,7 +196,9 @@ static void out_rcpt(struct out *o, const struct cleanup_rcpt *in, uint8_t notif
                      .original = original,
                      .orcpt = in->orcpt,
                      .notify = notify,
-                     .state = RCPT_TODO};
+                     .state = RCPT_TODO,
+                     .why = {.text = STR(""), .mta = STR(""), .diagnostic = STR("")},
+                     .resolved = STR("")};
     buf_add(&o->rcpts, &r, sizeof r);
 }
 

@@ -160,15 +160,16 @@ void cleanup_headers_begin(struct cleanup *c)
 {
     struct str rest = str_of(c->svc->params->message_drop_headers), one;
 
-    c->drops = arena_alloc(c->arena, (rest.len / 2 + 1) * sizeof *c->drops);
     while (str_token(&rest, ", \t\r\n", &one))
-        c->drops[c->drop_count++] = one;
+        buf_add(&c->drops, &one, sizeof one);
 }
 
 static bool dropped(const struct cleanup *c, struct str name)
 {
-    for (size_t i = 0; i < c->drop_count; i++)
-        if (c->drops[i].len == name.len && str_eq_nocase(c->drops[i], name))
+    const struct str *names = (const struct str *)(const void *)c->drops.ptr;
+
+    for (size_t i = 0; i < c->drops.len / sizeof *names; i++)
+        if (names[i].len == name.len && str_eq_nocase(names[i], name))
             return true;
     return false;
 }

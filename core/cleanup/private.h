@@ -14,12 +14,13 @@ struct cleanup_rcpt {
 struct cleanup {
     const struct service *svc;
     struct draft *draft; /* NULL once it is committed; and in tests, which look at block instead */
+    bool queued;         /* it has or had one */
     unsigned flags;
     enum cleanup_status status; /* the first thing that went wrong */
     const char *why;            /* reply text that goes with it, or NULL */
     char id[QUEUE_ID_MAX];
     int64_t arrival_us;
-    struct arena *arena;   /* lives as long as the message */
+    struct arena *arena;   /* the draft's, for the envelope: the message's in the end */
     struct arena *scratch; /* one header, one recipient */
     struct envelope env;
     struct buf rcpts; /* struct cleanup_rcpt */
@@ -30,8 +31,7 @@ struct cleanup {
     bool in_body;
     bool in_line;       /* the last piece was not the end of its line */
     size_t line_at;     /* bytes of the current line so far */
-    struct str *drops;  /* names of message_drop_headers */
-    size_t drop_count;
+    struct buf drops;   /* struct str: the names of message_drop_headers */
     struct buf header;  /* the header being gathered, lines joined by LF */
     bool header_open;
     bool header_full;   /* went past header_size_limit: what follows is dropped */
@@ -47,8 +47,8 @@ struct cleanup {
     uint64_t envelope_size;
 };
 
-/* cleanup.c: without a draft. cleanup_begin gives it one. */
-struct cleanup *cleanup_new_unqueued(const struct service *service, unsigned flags);
+/* cleanup.c: draft NULL in tests: then the arena is its own. */
+struct cleanup *cleanup_new(const struct service *service, unsigned flags, struct draft *draft);
 /* content.c */
 void cleanup_emit(struct cleanup *c, struct str line); /* one line, without its end */
 void cleanup_flush(struct cleanup *c);

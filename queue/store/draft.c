@@ -11,6 +11,8 @@
 
 #include <fcntl.h>
 
+enum { ARENA_FIRST = 2048 };
+
 struct draft_spill {
     int fd;
     uint64_t written, sum;
@@ -61,6 +63,7 @@ struct err *store_begin(struct store *s, struct queue *q, struct draft **out)
     d->pub.queue = q;
     d->pub.seq = atomic_fetch_add_explicit(&s->next_seq, 1, memory_order_relaxed);
     d->pub.arrival_us = clock_wall_us();
+    d->pub.arena = arena_new(ARENA_FIRST, 0);
     if (atomic_load_explicit(&s->long_ids, memory_order_relaxed))
         d->pub.flags = MESSAGE_LONG_ID;
     store_id(d->pub.flags, d->pub.arrival_us, d->pub.seq, d->pub.id);
@@ -157,6 +160,7 @@ static void draft_free(struct draft *d)
         mem_free(d->spill);
     }
     block_buf_fini(&d->content);
+    arena_free(d->arena);
     mem_free(d);
 }
 
@@ -188,16 +192,26 @@ static struct err *spill_sync(struct draft *d)
 
 /* --- commit */
 
+static struct envelope *own_envelope(struct draft *d, const struct envelope *env)
+{
+    if (!d->envelope_inside)
+        return envelope_copy(env, d->arena);
+    struct envelope *own = arena_alloc(d->arena, sizeof *own);
+    *own = *env;
+    return own;
+}
+
 static struct message *message_of_draft(struct draft *d, const struct envelope *env)
 {
     struct store *s = store_of(d);
-    struct arena *a = arena_new(0, 0);
-    struct envelope *copy = envelope_copy(env, a);
-    copy->size = d->size;
-    if (copy->arrival_us == 0)
-        copy->arrival_us = d->arrival_us;
+    struct arena *a = d->arena;
+    struct envelope *own = own_envelope(d, env);
+    d->arena = NULL;
+    own->size = d->size;
+    if (own->arrival_us == 0)
+        own->arrival_us = d->arrival_us;
     uint32_t flags = d->flags | (env->flags & ENV_HOLD ? MESSAGE_HOLD : 0U);
-    struct message *m = message_new(s, d->seq, flags, a, copy);
+    struct message *m = message_new(s, d->seq, flags, a, own);
     memcpy(m->pub.id, d->id, sizeof m->pub.id);
     m->pub.queue = d->queue;
     m->pub.place.spilled = d->spill != NULL;

@@ -40,7 +40,7 @@ static const struct service service = {.snapshot = &snapshot,
 
 static void play(unsigned flags, struct str in, struct fuzz_rand *cuts, struct buf *out)
 {
-    struct cleanup *c = cleanup_new_unqueued(&service, flags);
+    struct cleanup *c = cleanup_new(&service, flags, NULL);
     c->arrival_us = INT64_C(1795304174000000);
     str_copy(c->id, sizeof c->id, STR("ID"));
     cleanup_sender(c, STR("s@out.example"), 0, STR(""), 0);

@@ -44,7 +44,7 @@ static void defaults(void)
 
 static struct cleanup *begin(unsigned flags)
 {
-    struct cleanup *c = cleanup_new_unqueued(&service, flags);
+    struct cleanup *c = cleanup_new(&service, flags, NULL);
     c->arrival_us = INT64_C(1795304174000000);
     strcpy(c->id, "ID");
     cleanup_sender(c, STR("s@out.example"), 0, STR(""), 0);
