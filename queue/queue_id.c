@@ -1,22 +1,22 @@
 #include "queue/queue_id.h"
 
-#include <stdio.h>
-
 /* Postfix's alphabet: no vowels, so that no words appear. Base 51 leaves the last one, 'z', out. */
 static const char digits[] = "0123456789BCDFGHJKLMNPQRSTVWXYZbcdfghjklmnpqrstvwxyz";
+static const char hex_digits[] = "0123456789ABCDEF";
 
 enum { SEC_DIGITS_MIN = 6, USEC_DIGITS = 4, SHORT_USEC_DIGITS = 5 };
 
-static char *put_base(char *to, uint64_t v, unsigned base, size_t digits_min)
+static inline char *put_base(char *to, uint64_t v, const char *alphabet, unsigned base,
+                             size_t digits_min)
 {
     char rev[16];
     size_t n = 0;
     do {
-        rev[n++] = digits[v % base];
+        rev[n++] = alphabet[v % base];
         v /= base;
     } while (v != 0);
     while (n < digits_min)
-        rev[n++] = digits[0];
+        rev[n++] = alphabet[0];
     while (n > 0)
         *to++ = rev[--n];
     return to;
@@ -42,15 +42,16 @@ static bool get_base(struct str s, unsigned base, uint64_t *out)
 void queue_id_format(bool long_ids, int64_t arrival_us, uint64_t seq, char out[QUEUE_ID_MAX])
 {
     uint64_t us = arrival_us > 0 ? (uint64_t)arrival_us : 0;
-    if (!long_ids) {
-        (void)snprintf(out, QUEUE_ID_MAX, "%05X%llX", (unsigned)(us % 1000000),
-                       (unsigned long long)seq);
-        return;
+    char *to;
+    if (long_ids) {
+        to = put_base(out, us / 1000000, digits, 52, SEC_DIGITS_MIN);
+        to = put_base(to, us % 1000000, digits, 52, USEC_DIGITS);
+        *to++ = 'z';
+        to = put_base(to, seq, digits, 51, 1);
+    } else {
+        to = put_base(out, us % 1000000, hex_digits, 16, SHORT_USEC_DIGITS);
+        to = put_base(to, seq, hex_digits, 16, 1);
     }
-    char *to = put_base(out, us / 1000000, 52, SEC_DIGITS_MIN);
-    to = put_base(to, us % 1000000, 52, USEC_DIGITS);
-    *to++ = 'z';
-    to = put_base(to, seq, 51, 1);
     *to = '\0';
 }
 

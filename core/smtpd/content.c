@@ -1,5 +1,4 @@
 /* content: from the first good recipient to the final reply; DATA and BDAT bring the lines. */
-#include <stdio.h>
 #include "core/mail/address.h"
 #include "core/mail/date.h"
 #include "core/smtpd/restrict/restrict.h"
@@ -10,30 +9,28 @@
 
 static void attributes(struct smtpd *s)
 {
-    char port[16], type_text[16]; /* Postfix writes the number of the address family */
-    struct str helo = buf_str(&s->helo), address = str_of(s->address), port_text;
+    struct str helo = buf_str(&s->helo), address = str_of(s->address);
     const char *proto = smtpd_proto(s);
-
-    snprintf(port, sizeof port, "%u", addr_port(&s->client));
-    snprintf(type_text, sizeof type_text, "%u", s->client.sa.sa_family);
-    port_text = s->stand_alone ? STR("unknown") : str_of(port);
+    struct str port = s->stand_alone ? STR("unknown") : arena_printf(s->cmd, "%u", addr_port(&s->client));
+    /* Postfix writes the number of the address family. */
+    struct str family = arena_printf(s->cmd, "%u", s->client.sa.sa_family);
     const struct {
         const char *name;
         struct str value;
     } rows[] = {
         {"log_client_name", s->name},
         {"log_client_address", address},
-        {"log_client_port", port_text},
+        {"log_client_port", port},
         {"log_message_origin", str_of(s->namaddr)},
         {"log_helo_name", helo},
         {"log_protocol_name", str_of(proto)},
         {"client_name", s->name},
         {"reverse_client_name", s->reverse_name},
         {"client_address", address},
-        {"client_port", port_text},
+        {"client_port", port},
         {"helo_name", helo},
         {"protocol_name", str_of(proto)},
-        {"client_address_type", str_of(type_text)},
+        {"client_address_type", family},
         {"rewrite_context", s->local_headers ? STR("local") : STR("remote")},
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)

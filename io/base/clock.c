@@ -34,14 +34,24 @@ bool clock_past(int64_t deadline_ns)
     return deadline_ns < clock_coarse_ns() + TICK_NS && deadline_ns <= clock_mono_ns();
 }
 
-int64_t clock_wall_us(void)
+static int64_t wall_of(clockid_t which)
 {
     int64_t (*other)(void) = atomic_load_explicit(&wall_replaced, memory_order_relaxed);
     if (other)
         return other();
     struct timespec now;
-    (void)clock_gettime(CLOCK_REALTIME, &now);
+    (void)clock_gettime(which, &now);
     return now.tv_sec * US_PER_S + now.tv_nsec / NS_PER_US;
+}
+
+int64_t clock_wall_us(void)
+{
+    return wall_of(CLOCK_REALTIME);
+}
+
+int64_t clock_wall_s(void)
+{
+    return wall_of(CLOCK_REALTIME_COARSE) / US_PER_S;
 }
 
 void clock_replace(int64_t (*mono_ns)(void), int64_t (*wall_us)(void))

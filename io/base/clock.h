@@ -18,6 +18,7 @@ int64_t clock_coarse_ns(void);
 /* Has it passed? Exact, and cheap while it is far away. */
 bool clock_past(int64_t deadline_ns);
 int64_t clock_wall_us(void); /* since 1970-01-01 UTC */
+int64_t clock_wall_s(void);  /* at the kernel's last tick: for log lines */
 static inline int64_t clock_in_s(int64_t seconds)
 {
     return clock_mono_ns() + seconds * NS_PER_S;

@@ -285,7 +285,7 @@ static size_t make_tag(char *tag, const char *service)
 static bool queue_line(enum log_level level, const char *service, struct str text)
 {
     char tag[TAG_MAX + 1];
-    struct line head = {.wall_s = clock_wall_us() / US_PER_S,
+    struct line head = {.wall_s = clock_wall_s(),
                         .text_len = (uint16_t)text.len,
                         .tag_len = (uint8_t)make_tag(tag, service),
                         .level = (uint8_t)level};
