@@ -6,6 +6,8 @@
 #include "io/base/clock.h"
 #include "io/base/log.h"
 
+#define LINE_FIRST 511 /* the usual line */
+
 /* Postfix's delays: two significant digits, at most two after the point, no zeros at the end
  * (delay_logging_resolution_limit). */
 static void add_delay(struct buf *b, int64_t us)
@@ -48,6 +50,7 @@ static void log_result(const struct service *svc, const struct request *r, const
     struct buf b = {0};
     struct str address = rcpt->resolved.len ? rcpt->resolved : rcpt->address;
     struct str to = address_quote(r->arena, address);
+    buf_reserve(&b, LINE_FIRST);
     buf_printf(&b, "%s: to=<%.*s>, ", r->msg->id, STR_ARG(to));
     if (rcpt->original.len > 0 && !str_eq_nocase(rcpt->original, address)) {
         struct str orig = address_quote(r->arena, rcpt->original);

@@ -11,7 +11,7 @@
 
 #include <fcntl.h>
 
-enum { ARENA_FIRST = 2048 };
+enum { ARENA_FIRST = 2048, PACKED_FIRST = 1023 }; /* hold the envelope of usual mail */
 
 struct draft_spill {
     int fd;
@@ -239,6 +239,7 @@ static struct err *append_message(struct draft *d, struct message *m)
     struct record r = {.type = RECORD_MESSAGE, .seq = d->seq};
     if (d->spill == NULL)
         r.rest = buf_str(m->pub.content != NULL ? &m->pub.content->bytes : &d->content);
+    buf_reserve(&first, PACKED_FIRST);
     body.content_sum = d->spill != NULL ? d->spill->sum : content_sum(r.rest);
     message_pack(&body, m->pub.env, &first);
     r.first = buf_str(&first);
