@@ -71,3 +71,11 @@ void block_trim(void)
         mem_free(b);
     }
 }
+
+size_t block_spares(void)
+{
+    pthread_mutex_lock(&spare.lock);
+    size_t n = spare.count;
+    pthread_mutex_unlock(&spare.lock);
+    return n;
+}

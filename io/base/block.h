@@ -14,5 +14,6 @@ struct buf block_buf(void);
 void block_buf_fini(struct buf *b);
 /* Half of the blocks that nobody has needed since the last time goes back to the heap: to be called once a second or so. */
 void block_trim(void);
+size_t block_spares(void); /* how many wait for the next who needs one */
 
 #endif
