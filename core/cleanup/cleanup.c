@@ -11,6 +11,8 @@
  * transport records. message_size_limit covers the whole file. */
 #define FILE_OVERHEAD 250
 #define ATTRS_FIRST   16 /* what smtpd tells of a client */
+#define HEADER_FIRST  511
+#define DROPS_FIRST   4 /* the default of message_drop_headers */
 
 struct cleanup *cleanup_new(const struct service *service, unsigned flags, struct draft *draft)
 {
@@ -33,6 +35,8 @@ struct cleanup *cleanup_new(const struct service *service, unsigned flags, struc
     c->envelope_size = FILE_OVERHEAD;
     c->block = block_buf(); /* usual mail fits without growing */
     buf_reserve(&c->attrs, ATTRS_FIRST * sizeof(struct attr));
+    buf_reserve(&c->header, HEADER_FIRST);
+    buf_reserve(&c->drops, DROPS_FIRST * sizeof(struct str));
     cleanup_headers_begin(c);
     if (flags & CLEANUP_LOCAL)
         c->env.flags |= ENV_LOCAL;

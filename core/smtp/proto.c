@@ -14,7 +14,7 @@
 
 /* Replies to this many bytes of commands fit into any socket's buffers: nobody waits for the other.
  */
-enum { BATCH_BYTES = 8192 };
+enum { BATCH_FIRST = 255, BATCH_BYTES = 8192 };
 
 /* Steps: 0 = MAIL, 1 .. count = RCPT, count + 1 = DATA. */
 struct dialogue {
@@ -108,6 +108,7 @@ static struct err *put_batch(struct dialogue *d)
     };
     struct buf out = {0};
     int64_t deadline = step_deadline(d, step_of(d, d->sent));
+    buf_reserve(&out, BATCH_FIRST);
     do {
         switch (step_of(d, d->sent)) {
         case STEP_MAIL:

@@ -93,7 +93,7 @@ void smtpd_content_begin(struct smtpd *s, bool chunked)
     s->content = CLEANUP_OK;
     s->bare_lf = s->in_line = false;
     s->any_line = chunked; /* Postfix leaves chunks as they are */
-    s->content_since_ns = clock_mono_ns();
+    s->content_since_ns = clock_coarse_ns();
     trace_header(s);
 }
 

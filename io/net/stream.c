@@ -237,7 +237,7 @@ struct err *stream_fill(struct stream *s, size_t cap_wanted, int64_t *deadline_n
     in->end += got;
     in->filled = in->end == in->cap;
     if (s->idle_ns > 0)
-        *deadline_ns = clock_mono_ns() + s->idle_ns;
+        *deadline_ns = clock_coarse_ns() + s->idle_ns;
     return NULL;
 }
 

@@ -37,7 +37,7 @@ static void space_check(struct store *s)
         atomic_store_explicit(&s->space_short, false, memory_order_relaxed);
         return;
     }
-    int64_t now = clock_mono_ns(), last = atomic_load(&s->space_checked_ns);
+    int64_t now = clock_coarse_ns(), last = atomic_load(&s->space_checked_ns);
     if (now - last < NS_PER_S || !atomic_compare_exchange_strong(&s->space_checked_ns, &last, now))
         return;
     struct err *e = file_free_space(s->directory, &free_bytes);
