@@ -111,11 +111,11 @@ void cleanup_sender(struct cleanup *c, struct str sender, uint8_t ret, struct st
     arena_reset(c->scratch);
 }
 
-void cleanup_attr(struct cleanup *c, const char *name, struct str value)
+void cleanup_attr(struct cleanup *c, struct str name, struct str value)
 {
-    struct attr attr = {arena_str(c->arena, str_of(name)), arena_str(c->arena, value)};
+    struct attr attr = {arena_str(c->arena, name), arena_str(c->arena, value)};
 
-    if (strcmp(name, "full_name") == 0) { /* the submitter's, for From: */
+    if (str_eq(name, STR("full_name"))) { /* the submitter's, for From: */
         c->full_name = attr.value;
         return;
     }

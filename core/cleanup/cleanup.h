@@ -38,7 +38,7 @@ struct draft *cleanup_draft(struct cleanup *c);
 /* Envelope first, in any order. Copies. */
 void cleanup_sender(struct cleanup *c, struct str sender, uint8_t ret, struct str envid,
                     unsigned env_flags);
-void cleanup_attr(struct cleanup *c, const char *name, struct str value);
+void cleanup_attr(struct cleanup *c, struct str name, struct str value);
 /* original: as the client gave it (X-Original-To). orcpt decoded "type;address" or empty. */
 void cleanup_rcpt(struct cleanup *c, struct str address, struct str original, struct str orcpt,
                   uint8_t notify);

@@ -241,7 +241,7 @@ static void post_begin(struct import *im, const struct service *svc, struct post
     queue_import_mark(cleanup_draft(m->cleanup));
     cleanup_sender(m->cleanup, env->sender, env->ret, env->envid, ENV_LOCAL | (env->flags & (ENV_8BIT | ENV_7BIT | ENV_SMTPUTF8)));
     for (size_t i = 0; i < env->attr_count; i++)
-        cleanup_attr(m->cleanup, (const char *)env->attrs[i].name.ptr, env->attrs[i].value);
+        cleanup_attr(m->cleanup, env->attrs[i].name, env->attrs[i].value);
     for (size_t i = 0; i < env->rcpt_count; i++)
         cleanup_rcpt(m->cleanup, env->rcpts[i].address, env->rcpts[i].original, env->rcpts[i].orcpt, env->rcpts[i].notify);
     log_info("pickup", "%s: uid=%lld from=<%.*s>", cleanup_id(m->cleanup), (long long)m->uid, STR_ARG(env->sender));

@@ -59,8 +59,8 @@ static bool submit_envelope(const struct submit_head *h, struct rd *body, struct
     cleanup_sender(cl, h->sender, h->ret, h->envid,
                    ENV_LOCAL | (h->flags & WIRE_SUBMIT_8BIT ? ENV_8BIT : 0) |
                        (h->flags & WIRE_SUBMIT_UTF8 ? ENV_SMTPUTF8 : 0));
-    cleanup_attr(cl, "full_name", h->full_name);
-    cleanup_attr(cl, "rewrite_context", h->flags & WIRE_SUBMIT_GATEWAY ? STR("remote") : STR("local"));
+    cleanup_attr(cl, STR("full_name"), h->full_name);
+    cleanup_attr(cl, STR("rewrite_context"), h->flags & WIRE_SUBMIT_GATEWAY ? STR("remote") : STR("local"));
     for (uint32_t i = 0; i < n && !body->bad; i++) {
         struct str address = rd_lstr(body);
         uint8_t notify = rd_u8(body);
@@ -214,7 +214,7 @@ static void copy_envelope(const struct envelope *env, struct cleanup *cl)
 {
     cleanup_sender(cl, env->sender, env->ret, env->envid, env->flags & (ENV_8BIT | ENV_7BIT | ENV_SMTPUTF8));
     for (size_t i = 0; i < env->attr_count; i++)
-        cleanup_attr(cl, (const char *)env->attrs[i].name.ptr, env->attrs[i].value);
+        cleanup_attr(cl, env->attrs[i].name, env->attrs[i].value);
     for (size_t i = 0; i < env->rcpt_count; i++) {
         const struct rcpt *r = &env->rcpts[i];
         if (r->state == RCPT_TODO || r->state == RCPT_DEFERRED)

@@ -15,23 +15,22 @@ static void attributes(struct smtpd *s)
     /* Postfix writes the number of the address family. */
     struct str family = arena_printf(s->cmd, "%u", s->client.sa.sa_family);
     const struct {
-        const char *name;
-        struct str value;
+        struct str name, value;
     } rows[] = {
-        {"log_client_name", s->name},
-        {"log_client_address", address},
-        {"log_client_port", port},
-        {"log_message_origin", str_of(s->namaddr)},
-        {"log_helo_name", helo},
-        {"log_protocol_name", str_of(proto)},
-        {"client_name", s->name},
-        {"reverse_client_name", s->reverse_name},
-        {"client_address", address},
-        {"client_port", port},
-        {"helo_name", helo},
-        {"protocol_name", str_of(proto)},
-        {"client_address_type", family},
-        {"rewrite_context", s->local_headers ? STR("local") : STR("remote")},
+        {STR("log_client_name"), s->name},
+        {STR("log_client_address"), address},
+        {STR("log_client_port"), port},
+        {STR("log_message_origin"), str_of(s->namaddr)},
+        {STR("log_helo_name"), helo},
+        {STR("log_protocol_name"), str_of(proto)},
+        {STR("client_name"), s->name},
+        {STR("reverse_client_name"), s->reverse_name},
+        {STR("client_address"), address},
+        {STR("client_port"), port},
+        {STR("helo_name"), helo},
+        {STR("protocol_name"), str_of(proto)},
+        {STR("client_address_type"), family},
+        {STR("rewrite_context"), s->local_headers ? STR("local") : STR("remote")},
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
         if (rows[i].value.len)

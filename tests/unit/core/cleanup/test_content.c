@@ -219,7 +219,7 @@ static void test_from(void **state)
     };
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         struct cleanup *c = begin(CLEANUP_LOCAL);
-        cleanup_attr(c, "full_name", str_of(names[i][0]));
+        cleanup_attr(c, STR("full_name"), str_of(names[i][0]));
         feed(c, STR("Message-Id: i\nDate: d\n"));
         cleanup_content_end(c);
         if (!str_ends(buf_str(&c->block), str_of(names[i][1])))

@@ -72,7 +72,7 @@ void cleanup_sender(struct cleanup *c, struct str sender, uint8_t ret, struct st
         buf_printf(&fake.envelope, " ret=%d envid=%.*s", ret, STR_ARG(envid));
 }
 
-void cleanup_attr(struct cleanup *c, const char *name, struct str value)
+void cleanup_attr(struct cleanup *c, struct str name, struct str value)
 {
     (void)c, (void)name, (void)value;
 }
