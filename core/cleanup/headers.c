@@ -57,7 +57,7 @@ static const struct header_rule {
 static const struct header_rule *rule_find(struct str name)
 {
     for (size_t i = 0; i < sizeof rules / sizeof *rules; i++)
-        if (rules[i].name.len == name.len && str_eq_nocase(rules[i].name, name))
+        if (str_eq_nocase(rules[i].name, name))
             return &rules[i];
     return NULL;
 }
@@ -169,7 +169,7 @@ static bool dropped(const struct cleanup *c, struct str name)
     const struct str *names = (const struct str *)(const void *)c->drops.ptr;
 
     for (size_t i = 0; i < c->drops.len / sizeof *names; i++)
-        if (names[i].len == name.len && str_eq_nocase(names[i], name))
+        if (str_eq_nocase(names[i], name))
             return true;
     return false;
 }

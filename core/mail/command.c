@@ -5,20 +5,21 @@
 #include "queue/envelope.h"
 
 struct row {
-    const char *name, *stat;
+    struct str name;
+    const char *stat;
     unsigned flags;
 };
 
-#define COMMAND(NAME, name, flags) {#NAME, #name, flags},
+#define COMMAND(NAME, name, flags) {STR(#NAME), #name, flags},
 static const struct row rows[VERB_COUNT] = {
 #include "core/mail/commands.def"
-    {"UNKNOWN", "unknown", 0},
+    {STR("UNKNOWN"), "unknown", 0},
 };
 #undef COMMAND
 
 const char *command_verb_name(enum command_verb v)
 {
-    return rows[v].name;
+    return rows[v].name.ptr;
 }
 
 const char *command_stat(enum command_verb v)
@@ -34,7 +35,7 @@ unsigned command_flags(enum command_verb v)
 static enum command_verb verb_of(struct str word)
 {
     for (int v = 0; v < VERB_UNKNOWN; v++)
-        if (str_eq_nocase(word, str_of(rows[v].name)))
+        if (str_eq_nocase(word, rows[v].name))
             return (enum command_verb)v;
     return VERB_UNKNOWN;
 }
@@ -142,10 +143,7 @@ static bool value_of(struct str option, struct str name, struct str *value_out)
 
 static bool printable(struct str s)
 {
-    for (size_t i = 0; i < s.len; i++)
-        if (s.ptr[i] < ' ' || s.ptr[i] > '~')
-            return false;
-    return s.len > 0;
+    return s.len > 0 && str_is_printable(s);
 }
 
 static bool unsupported(struct arena *a, struct str option, struct verdict *why)

@@ -21,12 +21,10 @@ bool str_is_alnum(char c)
     return str_is_digit(c) || (low >= 'a' && low <= 'z');
 }
 
-bool str_eq_nocase(struct str a, struct str b)
+bool str_eq_nocase_bytes(const char *a, const char *b, size_t len)
 {
-    if (a.len != b.len)
-        return false;
-    for (size_t i = 0; i < a.len; i++)
-        if (str_lower_char(a.ptr[i]) != str_lower_char(b.ptr[i]))
+    for (size_t i = 0; i < len; i++)
+        if (str_lower_char(a[i]) != str_lower_char(b[i]))
             return false;
     return true;
 }

@@ -45,7 +45,11 @@ static inline struct str str_head(struct str s, size_t len)
     return str_make(s.ptr, len < s.len ? len : s.len);
 }
 /* ASCII case only: mailbox comparisons go through core/mail/fold. */
-bool str_eq_nocase(struct str a, struct str b);
+bool str_eq_nocase_bytes(const char *a, const char *b, size_t len);
+static inline bool str_eq_nocase(struct str a, struct str b)
+{
+    return a.len == b.len && str_eq_nocase_bytes(a.ptr, b.ptr, a.len);
+}
 int str_cmp(struct str a, struct str b); /* memcmp order, shorter first */
 bool str_starts(struct str s, struct str prefix);
 bool str_starts_nocase(struct str s, struct str prefix);

@@ -5,9 +5,9 @@
 #include "io/base/log.h"
 #include "io/fiber/fiber.h"
 
-#define RESTRICTION(name, function) {#name, function},
+#define RESTRICTION(name, function) {STR(#name), function},
 static const struct {
-    const char *name;
+    struct str name;
     check_fn *check;
 } rows[] = {
 #include "core/smtpd/restrict/list.def"
@@ -184,7 +184,7 @@ enum check check_defer_if_reject(struct eval *v, struct str *rest)
 static check_fn *find(struct str name)
 {
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
-        if (str_eq_nocase(name, str_of(rows[i].name)))
+        if (str_eq_nocase(name, rows[i].name))
             return rows[i].check;
     return NULL;
 }
