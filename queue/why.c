@@ -306,7 +306,8 @@ static void why_main(void *arg)
     const struct active *a = umap_get(&k->queue->sched->active, k->m->seq);
     out->tried_us = why_last_tried_us(&k->queue->sched->memory, k->m->seq);
     out->suspended = qmsg_flags(k->m) & MESSAGE_SUSPENDED;
-    out->parked = qmsg_flags(k->m) & MESSAGE_PARKED;
+    out->no_room = !a && !__atomic_load_n(&k->m->claimed, __ATOMIC_ACQUIRE) &&
+                   qmsg_due_us(k->m) <= clock_wall_us();
     if (!a)
         return;
     out->resolving = a->state == ACTIVE_RESOLVING;

@@ -60,7 +60,8 @@ struct queue_why {
     int64_t tried_us;           /* when its last attempt ended; 0 = not known */
     uint32_t running;           /* attempts under way */
     bool resolving, waiting;    /* addresses are being looked up; some recipient waits for its turn */
-    bool suspended, parked;     /* by an operator's word; for want of room in the active queue */
+    bool suspended;
+    bool no_room;               /* due, and not in the active queue */
 };
 struct err *queue_why(struct queue *q, struct str id, struct arena *a, struct queue_why *out,
                       bool *found_out) MUST_USE;

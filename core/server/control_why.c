@@ -354,10 +354,10 @@ static struct str message_state(struct arena *a, const struct queue_why *w)
         return STR("on hold, until postsuper -H or -r");
     if (m->queue == QUEUE_DEFERRED)
         return w->suspended ? STR("deferred, suspended by the operator")
-               : w->parked  ? STR("deferred, its destination has its share of the active queue")
+               : w->no_room ? STR("deferred, and due: waits for room in the active queue")
                             : STR("deferred");
     if (m->queue != QUEUE_ACTIVE)
-        return w->parked ? STR("incoming, its destination has its share of the active queue") : STR("incoming");
+        return w->no_room ? STR("incoming, waits for room in the active queue") : STR("incoming");
     if (w->resolving)
         return STR("active, its addresses are looked up");
     if (w->running > 0)

@@ -10,7 +10,6 @@
 #include "queue/sched/state.h"
 
 #define SUCCESS_NOTICE_TRIES 5
-#define PARKED_RUNS 10 /* queue runs that one sleeps which is not fetched, at most twice as many */
 
 struct telling {
     struct active *active;
@@ -136,16 +135,9 @@ static void mark_with(struct active *a, uint32_t flags, int64_t due_us, const ui
     mem_free(list);
 }
 
-void active_park(struct active *a)
+void active_leave(struct active *a)
 {
-    struct qmsg *m = a->m;
-    int64_t run_us = a->sched->opts.queue_run_delay_s * US_PER_S, now_us = clock_wall_us();
-    /* Its destination fetches it; this is for one that has forgotten. The older it is, the less often it comes for nothing. */
-    int64_t wait_us = now_us - m->env->arrival_us;
-    wait_us = wait_us < run_us ? run_us : wait_us > PARKED_RUNS * run_us ? PARKED_RUNS * run_us : wait_us;
-    wait_us += (int64_t)(m->seq % 64) * wait_us / 64; /* not all at once */
-    mark_with(a, qmsg_flags(m) | MESSAGE_PARKED, now_us + wait_us, NULL, 0);
-    qmsg_drop_content(m);
+    qmsg_drop_content(a->m);
     active_free(a);
 }
 
@@ -213,7 +205,7 @@ static void put_to_sleep(struct active *a)
     bool again = (a->again || sum.freed > 0) && !a->want_hold;
     /* A bounce that a stop of the server held up is due when it is back. */
     bool now = again || (s->draining && count_if(a, is_bounced) > 0);
-    uint32_t flags = (qmsg_flags(m) & ~(uint32_t)(MESSAGE_SUSPENDED | MESSAGE_PARKED)) |
+    uint32_t flags = (qmsg_flags(m) & ~(uint32_t)MESSAGE_SUSPENDED) |
                      (sum.waiting > 0 ? MESSAGE_SUSPENDED : 0) | (a->want_hold ? MESSAGE_HOLD : 0);
     bool all_wait = sum.waiting > 0 && sum.others == 0;
     if (!all_wait)

@@ -96,7 +96,7 @@ static int64_t memory_ns(const struct dest *d)
 
 void dest_release(struct dest *d)
 {
-    if (d->busy > 0 || d->todo_count > 0 || d->pins > 0 || d->parked > 0 || !list_empty(&d->idle) ||
+    if (d->busy > 0 || d->todo_count > 0 || d->pins > 0 || d->left > 0 || !list_empty(&d->idle) ||
         d->state != DEST_READY)
         return;
     int64_t memory = memory_ns(d);

@@ -14,6 +14,8 @@
  * to write: mail that was left in the log is looked for every two seconds, for ten. */
 #define INDEX_LAG_NS (INT64_C(2) * NS_PER_S)
 #define STRAYS_NS    (INT64_C(10) * NS_PER_S)
+/* A run between those of queue_run_delay goes past so many messages that have no place. */
+#define SKIPPED_MAX 2048
 
 static size_t active_limit(const struct sched *s)
 {
@@ -66,6 +68,11 @@ static struct err *load_one(struct sched *s, uint64_t seq, int64_t now_us)
 {
     if (umap_get(&s->active, seq) || store_hidden(s->store, seq))
         return NULL;
+    if (share_skips(s, seq)) {
+        s->run_skipped++;
+        s->more = true;
+        return NULL;
+    }
     struct qmsg *m;
     struct err *e = store_get(s->store, seq, &m);
     if (e || !m)
@@ -95,7 +102,8 @@ static struct err *load_step(struct sched *s, bool *ended_out)
         if (e)
             return e;
         for (size_t i = 0; i < n; i++) {
-            if (loader_full(s)) {
+            bool enough = share_crowded(s) || s->run_skipped > SKIPPED_MAX;
+            if (loader_full(s) || (enough && !s->run_whole)) {
                 s->more = true;
                 return NULL;
             }
@@ -127,12 +135,14 @@ static void step(struct timer *t)
         timer_set(&s->step_timer, clock_mono_ns(), step);
 }
 
-static void run_now(struct sched *s, int64_t until_us)
+static void run_now(struct sched *s, int64_t until_us, bool whole)
 {
     if (s->loading || s->draining)
         return;
     s->loading = true;
     s->more = s->wide = false;
+    s->run_whole = whole;
+    s->run_skipped = 0;
     s->run_after = (struct store_due){0};
     s->run_until_us = until_us;
     step(&s->step_timer);
@@ -140,10 +150,15 @@ static void run_now(struct sched *s, int64_t until_us)
 
 static void run_due(struct timer *t);
 
+static int64_t run_delay_ns(const struct sched *s)
+{
+    return (s->opts.queue_run_delay_s > 0 ? s->opts.queue_run_delay_s : 1) * NS_PER_S;
+}
+
 static void set_timer(struct sched *s)
 {
     int64_t now = clock_mono_ns();
-    int64_t at = now + (s->opts.queue_run_delay_s > 0 ? s->opts.queue_run_delay_s : 1) * NS_PER_S;
+    int64_t at = now + run_delay_ns(s);
     if (now < s->strays_until_ns && now + INDEX_LAG_NS < at)
         at = now + INDEX_LAG_NS;
     timer_set(&s->run_timer, at, run_due);
@@ -152,14 +167,18 @@ static void set_timer(struct sched *s)
 static void run_due(struct timer *t)
 {
     struct sched *s = CONTAINER(t, struct sched, run_timer);
-    run_now(s, backoff_run_until_us(clock_wall_us()));
+    int64_t now = clock_mono_ns();
+    bool whole = now >= s->whole_next_ns;
+    if (whole)
+        s->whole_next_ns = now + run_delay_ns(s);
+    run_now(s, backoff_run_until_us(clock_wall_us()), whole);
     set_timer(s);
 }
 
 /* The index was being built again: what was there before is known now. */
 static void index_ready(void *ctx)
 {
-    run_now(ctx, clock_wall_us());
+    run_now(ctx, clock_wall_us(), true);
 }
 
 void loader_start(struct sched *s)
@@ -197,10 +216,10 @@ void loader_room(struct sched *s)
     event_set(&s->room);
     /* In batches: a run for each message that leaves would look through the same rows again. */
     size_t limit = active_limit(s);
-    bool room = s->active.count <= limit - limit / 4 &&
+    bool room = s->active.count <= limit - limit * 3 / 8 &&
                 (!s->wide || s->recipients <= s->budget - s->budget / 4);
     if (s->started && s->more && room)
-        run_now(s, clock_wall_us());
+        run_now(s, clock_wall_us(), false);
 }
 
 static struct err *wait_until(struct sched *s, bool (*no_room)(const struct sched *s, const struct qmsg *m),
@@ -233,14 +252,25 @@ static bool is_too_large(const struct sched *s, const struct qmsg *m)
     return !loader_fits(s, m);
 }
 
+/* What is brought of what a query finds. */
+enum bringing { BRING_ALL, BRING_SUSPENDED, BRING_DUE };
+
+static bool is_wanted(enum bringing what, uint32_t flags, int64_t due_us)
+{
+    if (flags & MESSAGE_HOLD)
+        return false;
+    if (what == BRING_DUE)
+        return due_us <= clock_wall_us();
+    return what == BRING_ALL || (flags & MESSAGE_SUSPENDED);
+}
+
 /* *n_out counts it, when it is taken. */
-static struct err *flush_one(struct sched *s, const struct store_pick *p, uint32_t flags, bool flushed,
-                             size_t *n_out)
+static struct err *bring_one(struct sched *s, const struct store_pick *p, enum bringing what, size_t *n_out)
 {
     struct qmsg *m = NULL;
-    if ((p->flags & MESSAGE_HOLD) || umap_get(&s->active, p->seq))
+    if (!is_wanted(what, p->flags, p->due_us) || umap_get(&s->active, p->seq))
         return NULL;
-    struct err *e = wait_until(s, flushed ? is_crowded : is_full, NULL);
+    struct err *e = wait_until(s, what == BRING_DUE ? is_full : is_crowded, NULL);
     if (!e && !s->draining)
         e = store_get(s->store, p->seq, &m);
     if (!e && m)
@@ -250,17 +280,15 @@ static struct err *flush_one(struct sched *s, const struct store_pick *p, uint32
             qmsg_unref(m);
         return e;
     }
-    uint32_t is = qmsg_flags(m);
-    if ((is & MESSAGE_HOLD) || (is & flags) != flags || qmsg_removed(m))
+    if (!is_wanted(what, qmsg_flags(m), qmsg_due_us(m)) || qmsg_removed(m))
         qmsg_unref(m);
     else
-        *n_out += loader_take(s, m, flushed);
+        *n_out += loader_take(s, m, what == BRING_ALL);
     return NULL;
 }
 
-/* What comes in, or is deferred again, meanwhile is not met: the walk does not go by due time. flags: only
- * what has them. */
-static struct err *bring(struct sched *s, struct store_query *q, uint32_t flags, bool flushed, size_t want)
+/* What comes in, or is deferred again, meanwhile is not met: the walk does not go by due time. */
+static struct err *bring(struct sched *s, struct store_query *q, enum bringing what, size_t want)
 {
     struct err *e = NULL;
     size_t taken = 0;
@@ -269,8 +297,7 @@ static struct err *bring(struct sched *s, struct store_query *q, uint32_t flags,
         size_t n = 0;
         e = store_query(s->store, q, picks, SLICE / 2, &n);
         for (size_t i = 0; !e && i < n; i++)
-            if ((picks[i].flags & flags) == flags)
-                e = flush_one(s, &picks[i], flags, flushed, &taken);
+            e = bring_one(s, &picks[i], what, &taken);
         fiber_yield();
     }
     if (e && e->kind != ERR_CANCELED)
@@ -278,19 +305,19 @@ static struct err *bring(struct sched *s, struct store_query *q, uint32_t flags,
     return e;
 }
 
-bool loader_fetch(struct sched *s, struct store_query *q, uint32_t flags, size_t want)
+bool loader_fetch(struct sched *s, struct store_query *q, size_t want)
 {
-    return !bring(s, q, flags, false, want) && !q->ended;
+    return !bring(s, q, BRING_DUE, want) && !q->ended;
 }
 
 void loader_flush(struct sched *s, struct str site)
 {
     struct store_query q = {.domain = site};
-    (void)bring(s, &q, 0, true, SIZE_MAX);
+    (void)bring(s, &q, BRING_ALL, SIZE_MAX);
 }
 
 void loader_resume(struct sched *s, enum suspend_kind kind, struct str name)
 {
     struct store_query q = suspend_query(kind, name);
-    (void)bring(s, &q, MESSAGE_SUSPENDED, false, SIZE_MAX);
+    (void)bring(s, &q, BRING_SUSPENDED, SIZE_MAX);
 }

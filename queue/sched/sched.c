@@ -93,6 +93,7 @@ void sched_free(struct sched *s)
     while (hmap_next(&s->transports, &at, &key, &value))
         transport_free(value);
     hmap_fini(&s->transports);
+    umap_fini(&s->full);
     arena_free(s->opts_arena);
     mem_free(s->workers);
     mem_free(s);
@@ -346,7 +347,7 @@ void sched_resolved(struct active *a)
         return;
     }
     store_note_destinations(a->m);
-    if (share_parks(a))
+    if (share_leaves(a))
         return;
     struct str sender = env->sender_shown.ptr ? env->sender_shown : env->sender;
     log_info("qmgr", "%s: from=<%.*s>, size=%llu, nrcpt=%zu (queue active)", a->m->id,
@@ -361,7 +362,6 @@ void sched_resolved(struct active *a)
         file_one(a);
     else
         file_many(a);
-    share_met(a);
     filed(a);
     share_watch(s);
 }

@@ -1,11 +1,11 @@
 /* Shares: when the active queue is nearly full, what a destination may have waiting in it.
  *
  *     active queue   0 ......... 3/4 .... 7/8 .... qmgr_message_active_limit
- *                    all come in | over their share: sleep | and those that wait over it are put to sleep
+ *                    all come in | over their share: left | and the newest of those that wait over it are let go
  *
  * The share is such that all of them, with what is out, have three quarters; who needs less leaves the rest to others. So there
- * is always room for a destination that has little. What sleeps here has MESSAGE_PARKED and a due time like any other; it is
- * fetched by its destination as soon as this one has sent half of its share. */
+ * is always room for a destination that has little. What is left stays in the log and in the index as it was, due and untried: a
+ * queue run goes past it (share_skips), and its destination fetches it when it has sent half of its share. */
 #include "io/base/check.h"
 #include "io/base/clock.h"
 #include "io/base/log.h"
@@ -80,17 +80,34 @@ static size_t fill(struct sched *s)
     return f.share > 0 ? f.share : 1;
 }
 
+static bool has_share(const struct dest *d)
+{
+    return d->todo_count >= d->transport->sched->share && d->transport->opts.recipient_limit != 1;
+}
+
+/* Found by what the index calls it. */
+static void note_full(struct dest *d, void *arg)
+{
+    struct sched *s = arg;
+    if (!has_share(d) || d->number != 0)
+        return;
+    d->number = store_destination(s->store, d->transport->opts.name, d->nexthop);
+    if (umap_put(&s->full, d->number, d) != NULL)
+        d->number = 0; /* two spellings of one: the later is found */
+}
+
 static size_t share_now(struct sched *s)
 {
     int64_t now = clock_mono_ns();
     if (s->share == 0 || now - s->share_ns > STALE_NS) {
         s->share = fill(s);
         s->share_ns = now;
+        each_dest(s, note_full, s);
     }
     return s->share;
 }
 
-/* --- going to sleep */
+/* --- what finds no place */
 
 static bool is_left(const struct rcpt *r)
 {
@@ -107,7 +124,7 @@ static struct dest *dest_known(struct sched *s, const struct rcpt *r)
     return hmap_get(&t->dests, str_of(r->nexthop));
 }
 
-static void park(struct active *a)
+static void leave(struct active *a)
 {
     struct sched *s = a->sched;
     const struct envelope *env = a->m->env;
@@ -115,10 +132,10 @@ static void park(struct active *a)
     for (size_t i = 0; i < env->rcpt_count; i++) {
         struct dest *d = is_left(&env->rcpts[i]) ? dest_known(s, &env->rcpts[i]) : NULL;
         if (d && d != last)
-            d->parked++;
+            d->left++;
         last = d;
     }
-    active_park(a);
+    active_leave(a);
 }
 
 bool share_crowded(const struct sched *s)
@@ -126,13 +143,14 @@ bool share_crowded(const struct sched *s)
     return s->active.count > limit_of(s) - limit_of(s) / 4;
 }
 
-bool share_parks(struct active *a)
+bool share_leaves(struct active *a)
 {
     struct sched *s = a->sched;
     const struct envelope *env = a->m->env;
     size_t share = 0;
     if (!share_crowded(s) || env->rcpt_count > RCPTS_LOOKED_AT ||
-        a->flushed || a->force_expire || s->draining)
+        a->flushed || a->force_expire || s->draining ||
+        qmsg_due_us(a->m) > clock_wall_us())
         return false;
     for (size_t i = 0; i < env->rcpt_count; i++) {
         if (!is_left(&env->rcpts[i]))
@@ -144,7 +162,22 @@ bool share_parks(struct active *a)
     }
     if (share == 0)
         return false; /* none is left */
-    park(a);
+    leave(a);
+    return true;
+}
+
+bool share_skips(struct sched *s, uint64_t seq)
+{
+    uint64_t number;
+    if (s->active.count <= limit_of(s) / 2)
+        return false;
+    (void)share_now(s);
+    if (s->full.count == 0 || !store_only_destination(s->store, seq, &number))
+        return false;
+    struct dest *d = umap_get(&s->full, number);
+    if (!d || d->state == DEST_DEAD || !has_share(d))
+        return false;
+    d->left++;
     return true;
 }
 
@@ -155,7 +188,8 @@ static bool may_leave(const struct entry *e)
     const struct active *a = e->active;
     bool alone = a->entries.next == &e->peers && a->entries.prev == &e->peers;
     return a->state == ACTIVE_RUNNING && a->running == 0 && alone && !a->want_remove &&
-           !a->want_hold && !a->again && !a->flushed && !a->damaged && !a->suspended;
+           !a->want_hold && !a->again && !a->flushed && !a->damaged && !a->suspended &&
+           qmsg_due_us(a->m) <= clock_wall_us();
 }
 
 struct trimming {
@@ -193,7 +227,7 @@ static bool trim(struct sched *s)
         if (!a || list_empty(&a->entries) || !may_leave(CONTAINER(a->entries.next, struct entry, peers)))
             continue;
         active_stop(a);
-        park(a);
+        leave(a);
     }
     bool some = t.seqs.len > 0;
     buf_fini(&t.seqs);
@@ -210,19 +244,6 @@ static void trim_main(void *arg)
     sched_fiber_ended(s);
 }
 
-/* One that has slept is seldom alone: after a restart nobody remembers. */
-void share_met(struct active *a)
-{
-    const struct envelope *env = a->m->env;
-    if (!(qmsg_flags(a->m) & MESSAGE_PARKED) || env->rcpt_count > RCPTS_LOOKED_AT)
-        return;
-    for (size_t i = 0; i < env->rcpt_count; i++) {
-        struct dest *d = is_left(&env->rcpts[i]) ? dest_known(a->sched, &env->rcpts[i]) : NULL;
-        if (d && d->parked == 0 && !d->walk)
-            d->parked = 1;
-    }
-}
-
 void share_watch(struct sched *s)
 {
     if (s->active.count < limit_of(s) - limit_of(s) / 8 || s->trimming || s->draining ||
@@ -235,7 +256,7 @@ void share_watch(struct sched *s)
 
 /* --- coming back */
 
-/* Its walk goes on where it ended; what was put to sleep behind its back is for the next one. */
+/* Its walk goes on where it ended; what was left behind its back is for the next one. */
 static void feed(struct sched *s, struct dest *d)
 {
     struct buf name = {0};
@@ -243,17 +264,17 @@ static void feed(struct sched *s, struct dest *d)
     buf_printf(&name, "%s:%s", d->transport->opts.name, d->nexthop);
     if (!d->walk) {
         d->walk = MEM_NEW(struct store_query);
-        d->walked = d->parked;
+        d->walked = d->left;
     }
     d->walk->destination = buf_str(&name);
-    bool ended = !loader_fetch(s, d->walk, MESSAGE_PARKED, room);
+    bool ended = !loader_fetch(s, d->walk, room);
     d->walk->destination = STR("");
     buf_fini(&name);
     if (!ended)
         return;
     mem_free(d->walk);
     d->walk = NULL;
-    d->parked -= d->walked;
+    d->left -= d->walked;
 }
 
 static void feed_main(void *arg)
@@ -273,7 +294,7 @@ static void feed_main(void *arg)
 void share_eat(struct dest *d)
 {
     struct sched *s = d->transport->sched;
-    if (d->parked == 0 || d->state == DEST_DEAD || s->draining || !list_empty(&d->hungry) ||
+    if (d->left == 0 || d->state == DEST_DEAD || s->draining || !list_empty(&d->hungry) ||
         d->todo_count > share_now(s) / 2)
         return;
     list_push_back(&s->hungry, &d->hungry);
@@ -289,4 +310,6 @@ void share_forget(struct dest *d)
     list_remove(&d->hungry);
     mem_free(d->walk);
     d->walk = NULL;
+    if (d->number != 0)
+        (void)umap_del(&d->transport->sched->full, d->number);
 }

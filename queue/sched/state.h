@@ -76,7 +76,8 @@ struct dest {
     struct list idle;    /* struct agent_wait: open connections, the latest first */
     struct dsn why;      /* DEAD: what was wrong; strings on the heap */
     struct timer timer;  /* end of PAUSED or DEAD */
-    uint64_t parked;     /* so often a message went to sleep because it had its share (share.c) */
+    uint64_t number;     /* store_destination, while it is in sched->full; else 0 */
+    uint64_t left;       /* so often a message found no place because it had its share (share.c) */
     uint64_t walked;     /* of them: before `walk` began */
     struct store_query *walk; /* through them; NULL: none has begun */
     struct list hungry;       /* sched->hungry */
@@ -175,11 +176,15 @@ struct sched {
     bool more;         /* the last run ended for want of room */
     bool wide;         /* for recipients, at least */
     bool loading, started;
+    bool run_whole;     /* it looks at all that is due, not only at what comes first */
+    size_t run_skipped; /* messages that have no place */
+    int64_t whole_next_ns; /* when a run is to be whole */
     int64_t strays_until_ns; /* until then mail that was left in the log may come up in the index */
     /* share.c */
     size_t share;          /* 0: not computed */
     int64_t share_ns;      /* when it was */
-    struct list hungry;    /* struct dest: have room for some that sleep */
+    struct umap full;      /* number -> struct dest: had its share, and perhaps still has */
+    struct list hungry;    /* struct dest: have room for some that were left */
     bool feeding, trimming; /* a fiber is at it */
     int64_t trim_next_ns;
 };
@@ -197,8 +202,8 @@ void sched_fiber_ended(struct sched *s); /* one of requests_out */
 void active_settle(struct active *a);    /* nothing of it is running: decide what comes next */
 /* Somebody could not read it. Nothing of it goes out any more. */
 void active_damaged(struct active *a);
-/* Nothing of it waits or is out: it sleeps, untried, until there is room for it. */
-void active_park(struct active *a);
+/* Nothing of it waits or is out: it stays in the log as it is, due, until there is room for it. */
+void active_leave(struct active *a);
 /* Pull waiting entries back, so that a wanted act can end the cycle. */
 void active_stop(struct active *a);
 void active_free(struct active *a);
@@ -269,16 +274,17 @@ void loader_flush(struct sched *s, struct str site);
 /* Fiber: what waited by an operator's word (name: suspend.h) comes back. */
 void loader_resume(struct sched *s, enum suspend_kind kind, struct str name);
 
-/* Some of what q finds and has these flags, at least `want` if there are so many. False: there is no more (or it
- * cannot be read). Yields. */
-bool loader_fetch(struct sched *s, struct store_query *q, uint32_t flags, size_t want);
+/* Some of what q finds that is due, at least `want` if there are so many. False: there is no more (or it cannot be
+ * read). Yields. */
+bool loader_fetch(struct sched *s, struct store_query *q, size_t want);
 
 /* share.c */
 bool share_crowded(const struct sched *s); /* shares count */
-/* a, which has been resolved, goes to sleep because its destinations have their share: a is gone. */
-bool share_parks(struct active *a);
+/* a, which has been resolved, is left in the log because its destinations have their share: a is gone. */
+bool share_leaves(struct active *a);
+/* The same of a message in the index, without looking further into it. Does not yield. */
+bool share_skips(struct sched *s, uint64_t seq);
 void share_watch(struct sched *s); /* a message has come into the active queue, or found no room */
-void share_met(struct active *a);  /* its recipients have been filed */
 void share_eat(struct dest *d);    /* less of it waits than before, or it is well again */
 void share_forget(struct dest *d);
 

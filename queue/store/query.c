@@ -98,6 +98,43 @@ static bool destination_fits(uint64_t secret, const struct store_query *q, struc
     return false;
 }
 
+uint64_t store_destination(const struct store *s, const char *transport, const char *nexthop)
+{
+    struct buf dests = {0};
+    index_dest_add(s->secret, str_of(transport), str_of(nexthop), &dests);
+    struct rd r = rd_of(buf_str(&dests));
+    uint64_t one = rd_u64(&r);
+    buf_fini(&dests);
+    return one;
+}
+
+static bool only_one(struct str dests, uint64_t *out)
+{
+    struct rd r = rd_of(dests);
+    if (dests.len == DEST_BYTES)
+        *out = rd_u64(&r);
+    return dests.len == DEST_BYTES;
+}
+
+bool store_only_destination(struct store *s, uint64_t seq, uint64_t *out)
+{
+    struct qmsg *m = store_get_cached(s, seq);
+    struct index_row row;
+    struct kv_txn *t;
+    bool found = false, one = false;
+    if (m != NULL) {
+        one = only_one(message_of(m)->dests, out);
+        qmsg_unref(m);
+        return one;
+    }
+    if (kv_begin(s->index->kv, false, &t) != NULL)
+        return false;
+    if (row_get(s->index, t, seq, &row, &found) == NULL && found)
+        one = only_one(row.dests, out);
+    kv_abort(t);
+    return one;
+}
+
 bool store_goes_to(const struct store *s, struct str dests, struct str destination)
 {
     return dests.len == DEST_BYTES &&

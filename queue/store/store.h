@@ -79,7 +79,6 @@ enum message_flags {
     /* Its name is a long one: what enable_long_queue_ids was when it came. store_mark does not change it. */
     MESSAGE_LONG_ID = 16,
     MESSAGE_SUSPENDED = 32, /* some recipient waits by an operator's word (queue/sched/suspend.h) */
-    MESSAGE_PARKED = 64, /* it found no room in the active queue (queue/sched/share.c), and was not tried */
 };
 uint32_t qmsg_flags(const struct qmsg *m);
 int64_t qmsg_due_us(const struct qmsg *m); /* wall clock; 0 = at once */
@@ -139,6 +138,10 @@ struct store_row {
     struct envelope *env; /* arena */
     struct str dests;     /* as index.h has them */
 };
+/* A destination as a number, and the only one of a message as it was last resolved; false: there are several, or it is not
+ * known. Does not yield. */
+uint64_t store_destination(const struct store *s, const char *transport, const char *nexthop);
+bool store_only_destination(struct store *s, uint64_t seq, uint64_t *out);
 /* Is this its only destination ("transport:nexthop" or "nexthop")? */
 bool store_goes_to(const struct store *s, struct str dests, struct str destination);
 /* All messages in arrival order, in slices: up to max with seq > after_seq; rows and envelopes from

@@ -122,10 +122,9 @@ static void field_time(const char *what, int64_t us)
 
 static void field_flags(uint32_t flags)
 {
-    field("flags", "%s%s%s%s%s%s%s", flags & MESSAGE_HOLD ? "H" : "",
+    field("flags", "%s%s%s%s%s%s", flags & MESSAGE_HOLD ? "H" : "",
           flags & MESSAGE_EXPIRE ? "E" : "", flags & MESSAGE_WARNED ? "W" : "",
           flags & MESSAGE_LONG_ID ? "L" : "", flags & MESSAGE_SUSPENDED ? "S" : "",
-          flags & MESSAGE_PARKED ? "P" : "",
           flags == 0 ? "-" : "");
 }
 

@@ -9,7 +9,7 @@ static void post_some(int n, const char *rcpt)
 
 struct counts {
     size_t active;
-    uint64_t parked; /* for a.org */
+    uint64_t left; /* for a.org */
 };
 
 static void counts_main(void *arg)
@@ -18,7 +18,7 @@ static void counts_main(void *arg)
     struct sched *s = world.q->sched;
     struct transport *t = hmap_get(&s->transports, STR("smtp"));
     const struct dest *d = t ? hmap_get(&t->dests, STR("a.org")) : NULL;
-    *c = (struct counts){.active = s->active.count, .parked = d ? d->parked : 0};
+    *c = (struct counts){.active = s->active.count, .left = d ? d->left : 0};
 }
 
 static struct counts counts(void)
@@ -43,7 +43,7 @@ static void a_backlog_leaves_room(void **state)
     little_room(40);
     queue_up();
     post_some(100, "gate@a.org");
-    WAIT_FOR(counts().parked > 60 && site_seen("smtp", "a.org").busy == 2);
+    WAIT_FOR(counts().left > 60 && site_seen("smtp", "a.org").busy == 2);
     assert_in_range(counts().active, 30, 35);
     for (int i = 0; i < 20; i++) {
         char rcpt[32];
@@ -54,7 +54,7 @@ static void a_backlog_leaves_room(void **state)
     assert_int_equal(seen(&world.sent), 20);
     world.gate_open = true; /* what sleeps comes when there is room */
     WAIT_FOR(seen(&world.sent) == 120);
-    WAIT_FOR(list_count() == 0 && idle() && counts().parked == 0);
+    WAIT_FOR(list_count() == 0 && idle() && counts().left == 0);
     assert_true(queue_down(5000));
 }
 
@@ -71,7 +71,7 @@ static void a_backlog_makes_room(void **state)
         snprintf(rcpt, sizeof rcpt, "gate@b%d.org", i);
         (void)post_to(rcpt);
     }
-    WAIT_FOR(counts().parked > 0);
+    WAIT_FOR(counts().left > 0);
     for (int i = 0; i < 8; i++) { /* there is less and less to take, but always some */
         char rcpt[32];
         snprintf(rcpt, sizeof rcpt, "ok@c%d.org", i);
@@ -91,7 +91,7 @@ static void those_that_sleep_survive_a_stop(void **state)
     world.so.queue_run_delay_s = 1;
     queue_up();
     post_some(60, "gate@a.org");
-    WAIT_FOR(counts().parked > 30);
+    WAIT_FOR(counts().left > 30);
     assert_false(queue_down(20));
     world.gate_open = true;
     queue_up();
@@ -111,9 +111,9 @@ static void what_is_deferred_is_not_fetched(void **state)
     str_copy(later, sizeof later, str_of(post_to("defer@a.org")));
     WAIT_FOR(is_in(later, QUEUE_DEFERRED));
     post_some(40, "gate@a.org");
-    WAIT_FOR(counts().parked > 20);
+    WAIT_FOR(counts().left > 20);
     world.gate_open = true;
-    WAIT_FOR(seen(&world.sent) == 40 && counts().parked == 0);
+    WAIT_FOR(seen(&world.sent) == 40 && counts().left == 0);
     assert_true(is_in(later, QUEUE_DEFERRED));
     assert_int_equal(seen(&world.deferred), 1);
     assert_true(queue_down(5000));
