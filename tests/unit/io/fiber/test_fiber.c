@@ -116,9 +116,9 @@ ROW(a_woken_park_returns_without_error_and_clears_its_timer)
 {
     (void)arg;
     fiber_spawn("wake", wake_it, fiber_self());
-    OK(fiber_park(clock_in_ms(20)));
+    OK(fiber_park(clock_in_ms(200)));
     /* Were the first deadline's timer left, it would end this wait. */
-    int64_t deadline = clock_in_ms(40);
+    int64_t deadline = clock_in_ms(220);
     KIND(fiber_park(deadline), ERR_TIMEOUT);
     assert_true(clock_mono_ns() >= deadline);
 }
