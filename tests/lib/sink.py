@@ -6,6 +6,7 @@ An answer may be
     "450 4.2.0 text"      that reply ("250-a\\r\\n250 b" for several lines)
     DROP                  close the connection instead of answering
     Slow(2, answer)       answer after 2 seconds
+    Meet(5, answer)       answer when five connections have come, over all that there were
     HANG                  never answer; the connection stays open until the sink closes
     [a, b, c]             first time a, then b, then c for ever (counted within one connection)
     Across([a, b])        the same, counted over all connections
@@ -56,6 +57,12 @@ HANG = _Token("HANG")
 @dataclass
 class Slow:
     seconds: float
+    answer: object
+
+
+@dataclass
+class Meet:
+    sessions: int
     answer: object
 
 
@@ -174,6 +181,7 @@ class Sink:
                 self._socks.add(sock)
                 self.open_now += 1
                 self.open_most = max(self.open_most, self.open_now)
+                self._lock.notify_all()
             threading.Thread(target=self._serve, args=(sock, session), daemon=True).start()
 
     def _serve(self, sock, session):
@@ -204,6 +212,10 @@ class Sink:
                 answer = answer[min(n, len(answer) - 1)]
             elif isinstance(answer, Slow):
                 time.sleep(answer.seconds)
+                answer = answer.answer
+            elif isinstance(answer, Meet):
+                with self._lock:
+                    self._lock.wait_for(lambda: len(self.sessions) >= answer.sessions, 60)
                 answer = answer.answer
             elif callable(answer):
                 answer = answer(session, argument)

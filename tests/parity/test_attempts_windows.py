@@ -4,13 +4,14 @@ One process delivers one message after the other, and the next hop answers by a 
 is arithmetic alone."""
 
 import re
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from lib.instance import BASE_MASTER
-from lib.sink import Across, Slow
+from lib.sink import Across
 from world import SIDES, World, compare, on_both
 
 SCRIPT = "SSSFSSFFSSSSSFSFFSSSSSSSSFSSFFFSSSS"
@@ -41,13 +42,21 @@ def run(setting):
         "smtp_connection_cache_on_demand": "no",
     }
     # The first delivery lasts until all mail is there: a window with nothing to do is forgotten.
-    sinks = {"default": {"answers": {"greeting": greetings, "dot": Across(
-        [Slow(1.5, "250 2.0.0 Ok"), "250 2.0.0 Ok"])}}}
+    opened = threading.Event()
+    all_there = threading.Barrier(2, action=opened.set, timeout=60)
+
+    def first(*_):
+        opened.wait(60)
+        return "250 2.0.0 Ok"
+
+    sinks = {"default": {"answers": {"greeting": greetings, "dot": Across([first, "250 2.0.0 Ok"])}}}
 
     def act(side):
         for number in range(len(script)):
             side.server.submit("a@sender.example", ["m%d@dest.example" % number])
-        side.server.wait_log(r"to=<.*status=", count=len(script))
+        side.server.wait_log(r"from=<a@sender.example>.*\(queue active\)", count=len(script))
+        all_there.wait()
+        side.server.wait_log(r"to=<.*status=", count=len(script), timeout=60)
         time.sleep(0.2)
         lines = [text for _, text in side.server.log_lines()]
         return {"windows": [re.sub(r" queue \S+:", ":", text) for text in lines if " window " in text],
