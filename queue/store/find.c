@@ -59,22 +59,30 @@ static int by_due(const void *a, const void *b)
     return due_before(*x, *y) ? -1 : due_before(*y, *x);
 }
 
+/* Its commit has returned, or is about to: before that it may yet be refused. log.lock */
+static bool is_safe(const struct log *l, const struct message *m)
+{
+    return m->stage != STAGE_YOUNG || (m->batch_pos != 0 && m->batch_pos < l->durable);
+}
+
 /* Of the messages in memory those the index does not know, or knows otherwise. */
 static void due_in_memory(struct store *s, struct store_due after, int64_t until_us, struct buf *list)
 {
     size_t at = 0;
     uint64_t seq;
     void *value;
+    pthread_mutex_lock(&s->log.lock);
     pthread_mutex_lock(&s->lock);
     while (umap_next(&s->messages, &at, &seq, &value)) {
         const struct message *m = value;
         struct store_due d = {.due_us = m->due_us, .seq = seq};
         if ((m->stage == STAGE_INDEXED && !m->dirty) || m->dead || (m->flags & MESSAGE_HOLD) ||
-            m->stage == STAGE_NEW || d.due_us > until_us || !due_before(after, d))
+            m->stage == STAGE_NEW || !is_safe(&s->log, m) || d.due_us > until_us || !due_before(after, d))
             continue;
         buf_add(list, &d, sizeof d);
     }
     pthread_mutex_unlock(&s->lock);
+    pthread_mutex_unlock(&s->log.lock);
 }
 
 struct err *store_due(struct store *s, struct store_due after, int64_t until_us,
