@@ -192,7 +192,7 @@ static void act_on(struct doing *d, struct qmsg *m)
 {
     char id[QUEUE_ID_MAX];
     memcpy(id, m->id, sizeof(id)); /* it may be gone with the act */
-    if (!queue_fits(d, queue_name_of(d->queue, m->seq, qmsg_flags(m), m->env)))
+    if (!queue_fits(d, queue_name_by(d->queue, m->seq, qmsg_flags(m), qmsg_count(m, 1 << RCPT_DEFERRED) > 0)))
         return;
     if (!m->queue)
         m->queue = d->queue;

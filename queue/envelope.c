@@ -23,20 +23,15 @@
  *                     mta:        as `parts` says: 1 a part of the text, else nstr
  *                     diagnostic: 2 "smtp; " and a part of the text, else nstr
  */
-#include "queue/envelope.h"
+#include "queue/envelope_private.h"
 
 #include "io/base/check.h"
 
-enum { VERSION = 1, VERSION_FIXED = 2 };
-enum { PART_ORIGINAL = 1, PART_ORCPT = 2, PART_WHY = 4 };
-enum { ATTR_BYTES_MIN = 8, RCPT_BYTES_MIN = 6 };
-enum { TAG_STATE = 7, TAG_WHY_HERE = 8, TAG_WHY_AGAIN = 16, TAG_REST = 32 };
-enum { WHY_MTA_IN_TEXT = 1, WHY_REPLY_IN_TEXT = 2 };
 
 static const struct str smtp_type = {"smtp; ", 6};
-static const struct dsn no_why = {.text = {"", 0}, .mta = {"", 0}, .diagnostic = {"", 0}};
+const struct dsn envelope_no_why = {.text = {"", 0}, .mta = {"", 0}, .diagnostic = {"", 0}};
 
-static bool dsn_given(const struct dsn *d)
+bool envelope_dsn_given(const struct dsn *d)
 {
     return d->status[0] != '\0' || d->text.len != 0 || d->mta.len != 0 || d->diagnostic.len != 0;
 }
@@ -45,7 +40,7 @@ static void pack_rcpt(const struct rcpt *r, bool states, struct buf *out)
 {
     unsigned parts = (str_eq(r->original, r->address) ? 0U : PART_ORIGINAL) |
                      (r->orcpt.len == 0 ? 0U : PART_ORCPT) |
-                     (states && dsn_given(&r->why) ? PART_WHY : 0U);
+                     (states && envelope_dsn_given(&r->why) ? PART_WHY : 0U);
     buf_add_u8(out, r->notify);
     if (states)
         buf_add_u8(out, (uint8_t)r->state);
@@ -120,7 +115,7 @@ static bool find_part(struct str text, struct str part, size_t *at_out)
 }
 
 /* The usual text of a failure is "host MTA[address] said: REPLY (in reply to ...)". */
-static void pack_why(const struct dsn *d, struct buf *out)
+void envelope_put_why(const struct dsn *d, struct buf *out)
 {
     size_t mta_at = 0, reply_at = 0;
     struct str reply = str_from(d->diagnostic, smtp_type.len);
@@ -159,12 +154,12 @@ void envelope_pack_states(const struct envelope *e, struct buf *out)
         end--;
     for (size_t i = 0; i < end; i++) {
         const struct rcpt *r = &e->rcpts[i];
-        bool given = dsn_given(&r->why), again = given && last != NULL && dsn_eq(last, &r->why);
+        bool given = envelope_dsn_given(&r->why), again = given && last != NULL && dsn_eq(last, &r->why);
         unsigned why = again ? TAG_WHY_AGAIN : given ? TAG_WHY_HERE : 0U;
         bool rest = i + 1 == end && end < e->rcpt_count;
         buf_add_u8(out, (uint8_t)(r->state | why | (rest ? TAG_REST : 0U)));
         if (given && !again) {
-            pack_why(&r->why, out);
+            envelope_put_why(&r->why, out);
             last = &r->why;
         }
     }
@@ -182,7 +177,7 @@ static struct str take(struct rd *r, struct arena *a)
     return copy_str(a, rd_lstr(r));
 }
 
-static void unpack_rcpt(struct rd *r, bool states, struct arena *a, struct rcpt *out)
+void envelope_take_rcpt(struct rd *r, bool states, struct arena *a, struct rcpt *out)
 {
     out->notify = rd_u8(r);
     unsigned state = states ? rd_u8(r) : 0, parts = rd_u8(r);
@@ -192,7 +187,7 @@ static void unpack_rcpt(struct rd *r, bool states, struct arena *a, struct rcpt 
     out->address = take(r, a);
     out->original = parts & PART_ORIGINAL ? take(r, a) : out->address;
     out->orcpt = parts & PART_ORCPT ? take(r, a) : STR("");
-    out->why = no_why;
+    out->why = envelope_no_why;
     if (states && (parts & PART_WHY)) {
         str_copy(out->why.status, sizeof out->why.status, rd_lstr(r));
         out->why.text = take(r, a);
@@ -203,7 +198,7 @@ static void unpack_rcpt(struct rd *r, bool states, struct arena *a, struct rcpt 
 }
 
 /* A count that could not fit in what is left is damage: refuse it before room is made for it. */
-static size_t take_count(struct rd *r, size_t bytes_each)
+size_t envelope_take_count(struct rd *r, size_t bytes_each)
 {
     size_t n = rd_u32(r);
     if (!r->bad && n > (size_t)(r->end - r->ptr) / bytes_each)
@@ -211,7 +206,7 @@ static size_t take_count(struct rd *r, size_t bytes_each)
     return r->bad ? 0 : n;
 }
 
-static void unpack_head(struct rd *r, unsigned version, struct arena *a, struct envelope *e)
+void envelope_take_head(struct rd *r, unsigned version, struct arena *a, struct envelope *e)
 {
     if (rd_u8(r) != version)
         r->bad = true;
@@ -225,26 +220,31 @@ static void unpack_head(struct rd *r, unsigned version, struct arena *a, struct 
     e->envid = take(r, a);
 }
 
+void envelope_take_attrs(struct rd *r, struct arena *a, struct envelope *e)
+{
+    e->attr_count = envelope_take_count(r, ATTR_BYTES_MIN);
+    e->attrs = arena_zalloc(a, e->attr_count * sizeof *e->attrs);
+    for (size_t i = 0; i < e->attr_count; i++) {
+        e->attrs[i].name = take(r, a);
+        e->attrs[i].value = take(r, a);
+    }
+}
+
 static struct envelope *unpack(struct str bytes, unsigned version, struct arena *a, bool *good_out)
 {
     struct rd r = rd_of(bytes);
     struct envelope *e = ARENA_NEW(a, struct envelope);
-    unpack_head(&r, version, a, e);
-    e->attr_count = take_count(&r, ATTR_BYTES_MIN);
-    e->attrs = arena_zalloc(a, e->attr_count * sizeof *e->attrs);
-    for (size_t i = 0; i < e->attr_count; i++) {
-        e->attrs[i].name = take(&r, a);
-        e->attrs[i].value = take(&r, a);
-    }
-    e->rcpt_count = take_count(&r, RCPT_BYTES_MIN);
+    envelope_take_head(&r, version, a, e);
+    envelope_take_attrs(&r, a, e);
+    e->rcpt_count = envelope_take_count(&r, RCPT_BYTES_MIN);
     e->rcpts = arena_zalloc(a, e->rcpt_count * sizeof *e->rcpts);
     for (size_t i = 0; i < e->rcpt_count && !r.bad; i++)
-        unpack_rcpt(&r, version == VERSION, a, &e->rcpts[i]);
+        envelope_take_rcpt(&r, version == VERSION, a, &e->rcpts[i]);
     *good_out = !r.bad && r.ptr == r.end;
     return e;
 }
 
-static struct err *damaged(size_t bytes)
+struct err *envelope_damaged(size_t bytes)
 {
     return err_new(ERR_DAMAGED, 0, "envelope of %zu bytes is damaged", bytes);
 }
@@ -254,7 +254,7 @@ struct err *envelope_unpack(struct str bytes, struct arena *a, struct envelope *
     bool good;
     struct envelope *e = unpack(bytes, VERSION, a, &good);
     if (!good)
-        return damaged(bytes.len);
+        return envelope_damaged(bytes.len);
     *out = e;
     return NULL;
 }
@@ -274,7 +274,7 @@ static size_t rd_num(struct rd *r)
     return 0;
 }
 
-static struct str rd_bytes(struct rd *r, size_t n)
+struct str envelope_bytes(struct rd *r, size_t n)
 {
     if (r->bad || n > (size_t)(r->end - r->ptr)) {
         r->bad = true;
@@ -286,7 +286,7 @@ static struct str rd_bytes(struct rd *r, size_t n)
 
 static struct str rd_nstr(struct rd *r)
 {
-    return rd_bytes(r, rd_num(r));
+    return envelope_bytes(r, rd_num(r));
 }
 
 static struct str rd_part(struct rd *r, struct str text)
@@ -298,7 +298,7 @@ static struct str rd_part(struct rd *r, struct str text)
 }
 
 /* a NULL: it is passed over. */
-static void unpack_why(struct rd *r, struct arena *a, struct dsn *out)
+void envelope_take_why(struct rd *r, struct arena *a, struct dsn *out)
 {
     unsigned parts = rd_u8(r);
     struct str status = rd_nstr(r), text = rd_nstr(r);
@@ -323,7 +323,7 @@ static void unpack_why(struct rd *r, struct arena *a, struct dsn *out)
 
 /* Of the next recipient: the tag that stands for the rest is not read again. a NULL: *why_out stays, and is passed over
  * only when more are to come. */
-static void next_state(struct rd *r, unsigned *tag, bool more, struct arena *a, struct dsn *why_out)
+void envelope_next_state(struct rd *r, unsigned *tag, bool more, struct arena *a, struct dsn *why_out)
 {
     if (*tag & TAG_REST)
         return;
@@ -331,15 +331,15 @@ static void next_state(struct rd *r, unsigned *tag, bool more, struct arena *a, 
     if ((*tag & TAG_STATE) > RCPT_NOTIFIED || *tag >= 2 * TAG_REST)
         r->bad = true;
     if ((*tag & TAG_WHY_HERE) && (more || a != NULL))
-        unpack_why(r, a, why_out);
+        envelope_take_why(r, a, why_out);
 }
 
 static void apply_states(struct rd *r, struct arena *a, struct envelope *e)
 {
-    struct dsn why = no_why;
+    struct dsn why = envelope_no_why;
     unsigned tag = 0;
     for (size_t i = 0; i < e->rcpt_count && !r->bad; i++) {
-        next_state(r, &tag, true, a, &why);
+        envelope_next_state(r, &tag, true, a, &why);
         e->rcpts[i].state = (enum rcpt_state)(tag & TAG_STATE);
         if (tag & (TAG_WHY_HERE | TAG_WHY_AGAIN))
             e->rcpts[i].why = why;
@@ -355,7 +355,7 @@ struct err *envelope_unpack_halves(struct str fixed, struct str states, struct a
     if (good)
         apply_states(&r, a, e);
     if (!good || r.bad || r.ptr != r.end)
-        return damaged(fixed.len + states.len);
+        return envelope_damaged(fixed.len + states.len);
     *out = e;
     return NULL;
 }
@@ -400,7 +400,7 @@ bool envelope_next_rcpt(struct envelope_view *v, enum rcpt_state *state_out,
         if (parts & part)
             (void)rd_lstr(r);
     }
-    next_state(&v->states, &v->tag, v->left > 0, NULL, NULL);
+    envelope_next_state(&v->states, &v->tag, v->left > 0, NULL, NULL);
     if (r->bad || v->states.bad)
         return false;
     *state_out = (enum rcpt_state)(v->tag & TAG_STATE);

@@ -45,6 +45,7 @@ struct rcpt {
     struct str original; /* X-Original-To: before aliases; may equal address */
     struct str orcpt;    /* RFC 3461 ORCPT, decoded "rfc822;user@x"; empty = none */
     uint8_t notify;      /* NOTIFY_* */
+    uint32_t index;      /* in the message, where only some of its recipients are in memory (store.h) */
     /* --- scheduler thread */
     enum rcpt_state state;
     uint32_t turn;       /* in which the recipients of this time in the active queue failed; 0 = earlier */
@@ -101,6 +102,32 @@ bool envelope_look(struct str fixed, struct str states, struct envelope_view *ou
 /* False: no more, or damaged. */
 bool envelope_next_rcpt(struct envelope_view *v, enum rcpt_state *state_out,
                         struct str *address_out);
+/* Some of the recipients of packed halves. Where one of them begins in the fixed half; zeros: the first. */
+struct envelope_place {
+    uint32_t index;
+    size_t at;
+};
+/* What stands before the recipients; how many these are. ERR_DAMAGED. */
+struct err *envelope_unpack_head(struct str fixed, struct arena *a, struct envelope **out,
+                                 uint32_t *count_out) MUST_USE;
+/* A byte each. False: damaged. */
+bool envelope_unpack_states(struct str states, uint32_t count, uint8_t *out);
+/* Those with these indexes, in rising order, to out; states: STR_NULL = their `state` and `why` stay unset. *place is
+ * not behind the first of them, and then behind the last. ERR_DAMAGED. */
+struct err *envelope_unpack_some(struct str fixed, struct str states, const uint32_t *indexes, size_t n,
+                                 struct arena *a, struct rcpt *out, struct envelope_place *place) MUST_USE;
+/* What becomes of recipients, one after the other, packed: appends. */
+struct rcpt_change {
+    uint32_t index;
+    enum rcpt_state state;
+    const struct dsn *why;
+};
+void envelope_pack_change(const struct rcpt_change *c, struct buf *out);
+/* The packed states after these changes: as envelope_pack_states would have them. False: damaged. */
+bool envelope_change_states(struct str states, uint32_t count, struct str changes, struct buf *out);
+/* The same for those in memory: n with these indexes, in rising order (NULL: 0, 1, 2 ...). */
+void envelope_change_rcpts(struct str changes, const uint32_t *indexes, size_t n, struct arena *a,
+                           struct rcpt *rcpts);
 /* Deep copy. */
 struct envelope *envelope_copy(const struct envelope *e, struct arena *a);
 struct str envelope_attr(const struct envelope *e, const char *name); /* "" = absent */

@@ -101,17 +101,6 @@ struct err *queue_list(struct queue *q, uint64_t after_seq, size_t max, struct a
     return NULL;
 }
 
-/* By way of its packed form: a worker may be filling in the answers of hooks.resolve right now, and
- * these are not in it. */
-static struct err *envelope_of(const struct qmsg *m, struct arena *a, struct envelope **out)
-{
-    struct buf packed = {0};
-    envelope_pack(m->env, &packed);
-    struct err *e = envelope_unpack(buf_str(&packed), a, out);
-    buf_fini(&packed);
-    return e;
-}
-
 static void find_main(void *arg)
 {
     struct looking *l = arg;
@@ -135,7 +124,7 @@ static void find_main(void *arg)
     if (!m->queue)
         m->queue = q;
     struct store_row row = {.seq = seq, .flags = qmsg_flags(m), .due_us = qmsg_due_us(m)};
-    e = envelope_of(m, l->arena, &row.env);
+    e = store_envelope(m, l->arena, &row.env);
     if (e) {
         err_copy_take(&l->err, e);
         qmsg_unref(m);

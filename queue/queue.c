@@ -181,6 +181,15 @@ static void unresolved_on_sched(struct mbox_msg *msg)
         sched_resolve(sched_admit(s, m));
 }
 
+/* Its recipients are read when it comes from the index, some at a time. */
+static void long_on_sched(struct mbox_msg *msg)
+{
+    struct qmsg *m = CONTAINER(msg, struct qmsg, mbox);
+    struct sched *s = m->queue->sched;
+    atomic_fetch_sub_explicit(&s->arriving, 1, memory_order_relaxed);
+    leave_in_log(s, m);
+}
+
 /* On the worker that took the mail in, after the reply is on its way. */
 static void arrival_main(void *arg)
 {
@@ -197,6 +206,8 @@ struct err *queue_commit(struct draft *d, struct envelope *env)
     struct queue *q = d->queue;
     struct qmsg *m;
     bool held = (env->flags & ENV_HOLD) || (d->flags & MESSAGE_HOLD);
+    uint32_t slice = store_slice(q->store);
+    bool is_long = slice > 0 && env->rcpt_count > slice;
     struct err *e = store_commit(d, env, &m);
     if (e)
         return e;
@@ -207,7 +218,10 @@ struct err *queue_commit(struct draft *d, struct envelope *env)
         return NULL;
     }
     atomic_fetch_add_explicit(&q->sched->arriving, 1, memory_order_relaxed);
-    if (!fiber_spawn("arrival", arrival_main, m)) {
+    if (is_long) {
+        m->mbox.fn = long_on_sched;
+        worker_post(q->home, &m->mbox);
+    } else if (!fiber_spawn("arrival", arrival_main, m)) {
         m->mbox.fn = unresolved_on_sched;
         worker_post(q->home, &m->mbox);
     }

@@ -93,6 +93,7 @@ struct qmsg {
     int64_t active_since_us; /* when it came into the active queue: delays=a/b */
     void *sched;             /* the scheduler's own */
     const uint32_t *order;   /* its too: recipients by address, from when they are resolved */
+    struct part *part;       /* NULL: env has all recipients. Else those that the scheduler has read (store.h) */
 };
 struct qmsg *qmsg_ref(struct qmsg *m);
 void qmsg_unref(struct qmsg *m);

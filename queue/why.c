@@ -283,6 +283,29 @@ struct asking {
     struct queue_why *out;
 };
 
+static void show_route(struct asking *k, size_t i, const struct rcpt *r)
+{
+    if (r->transport && r->nexthop && strcmp(r->transport, "retry") != 0)
+        k->out->routes[i] = (struct queue_route){arena_cstr(k->arena, str_of(r->transport)),
+                                                 arena_cstr(k->arena, str_of(r->nexthop))};
+}
+
+/* Of a message in part: those that are in memory, in any order. */
+static void routes_of_some(struct asking *k)
+{
+    const struct envelope *env = k->m->env, *shown = k->out->entry.env;
+    struct hmap by_address = {0};
+    for (size_t i = 0; i < env->rcpt_count; i++)
+        if (env->rcpts[i].address.len > 0)
+            (void)hmap_put(&by_address, env->rcpts[i].address, &env->rcpts[i]);
+    for (size_t i = 0; i < shown->rcpt_count; i++) {
+        const struct rcpt *r = hmap_get(&by_address, shown->rcpts[i].address);
+        if (r)
+            show_route(k, i, r);
+    }
+    hmap_fini(&by_address);
+}
+
 /* Both lists have the same order; the queue's may hold more. */
 static void routes_of_entry(struct asking *k)
 {
@@ -292,10 +315,7 @@ static void routes_of_entry(struct asking *k)
             at++;
         if (at == env->rcpt_count)
             return;
-        const struct rcpt *r = &env->rcpts[at];
-        if (r->transport && r->nexthop && strcmp(r->transport, "retry") != 0)
-            k->out->routes[i] = (struct queue_route){arena_cstr(k->arena, str_of(r->transport)),
-                                                     arena_cstr(k->arena, str_of(r->nexthop))};
+        show_route(k, i, &env->rcpts[at]);
     }
 }
 
@@ -314,7 +334,9 @@ static void why_main(void *arg)
     out->running = a->running;
     out->waiting = !list_empty(&a->entries);
     out->suspended = a->suspended;
-    if (!out->resolving)
+    if (a->refill)
+        routes_of_some(k);
+    else if (!out->resolving)
         routes_of_entry(k);
 }
 

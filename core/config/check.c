@@ -88,6 +88,7 @@ static bool dynamic_acted_on(const char *suffix)
         "_destination_concurrency_negative_feedback",   "_destination_concurrency_positive_feedback",
         "_destination_rate_delay",                      "_destination_recipient_limit",
         "_initial_destination_concurrency",             "_transport_rate_delay",
+        "_recipient_refill_delay",                      "_recipient_refill_limit",
         NULL,
     };
     for (size_t i = 0; list[i]; i++)

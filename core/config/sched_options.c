@@ -85,6 +85,19 @@ static int64_t milliseconds(struct reader *r, const char *suffix)
     return 0;
 }
 
+static int64_t seconds(struct reader *r, const char *suffix, int64_t otherwise)
+{
+    int64_t s = 0;
+    const char *text = text_of(r, suffix);
+    struct err *e = param_time(r->name, str_of(text), 's', &s);
+    if (!e)
+        e = param_range(r->name, PARAM_TIME, s, "1s", "");
+    if (!e)
+        return s;
+    log_warning("qmgr", "%s -- using %llds", e->text, (long long)otherwise);
+    return otherwise;
+}
+
 static bool yes(struct reader *r, const char *suffix, bool otherwise)
 {
     bool value = otherwise;
@@ -158,6 +171,8 @@ static void fill(const struct snapshot *s, const char *name, struct sched_transp
         number(&r, "destination_recipient_limit", p->default_destination_recipient_limit);
     t->pool = number(&r, "recipient_limit", p->default_recipient_limit);
     t->extra_pool = number(&r, "extra_recipient_limit", p->default_extra_recipient_limit);
+    t->refill_limit = number(&r, "recipient_refill_limit", p->default_recipient_refill_limit);
+    t->refill_delay_s = seconds(&r, "recipient_refill_delay", p->default_recipient_refill_delay);
     t->slot_cost = number(&r, "delivery_slot_cost", p->default_delivery_slot_cost);
     t->slot_loan = number(&r, "delivery_slot_loan", p->default_delivery_slot_loan);
     t->slot_discount = number(&r, "delivery_slot_discount", p->default_delivery_slot_discount);

@@ -76,12 +76,13 @@ static bool is_left(const struct rcpt *r)
     return r->state == RCPT_TODO || r->state == RCPT_DEFERRED;
 }
 
-static size_t count_if(const struct active *a, bool (*want)(const struct rcpt *))
+static size_t count_left(const struct active *a)
 {
-    size_t n = 0;
-    for (size_t i = 0; i < a->m->env->rcpt_count; i++)
-        n += want(&a->m->env->rcpts[i]);
-    return n;
+    return qmsg_count(a->m, RCPTS_LEFT);
+}
+static size_t count_bounced(const struct active *a)
+{
+    return qmsg_count(a->m, 1 << RCPT_BOUNCED);
 }
 
 void active_drop(struct active *a)
@@ -90,6 +91,7 @@ void active_drop(struct active *a)
         next = j->next;
         mem_free(j);
     }
+    refill_end(a);
     mem_free(a->fresh);
     mem_free(a);
 }
@@ -103,7 +105,7 @@ void active_free(struct active *a)
     atomic_store_explicit(&s->active_count, s->active.count, memory_order_relaxed);
     m->sched = NULL;
     __atomic_store_n(&m->claimed, 0, __ATOMIC_RELEASE);
-    s->recipients -= m->env->rcpt_count;
+    s->recipients -= refill_weight(a);
     active_drop(a);
     qmsg_unref(m);
     loader_room(s);
@@ -129,7 +131,7 @@ static void mark_with(struct active *a, uint32_t flags, int64_t due_us, const ui
     struct mark_rcpt *list = mem_alloc((n + 1) * sizeof(*list));
     for (size_t i = 0; i < n; i++) {
         const struct rcpt *r = &a->m->env->rcpts[rcpts[i]];
-        list[i] = (struct mark_rcpt){rcpts[i], r->state, r->why};
+        list[i] = (struct mark_rcpt){a->refill ? r->index : rcpts[i], r->state, r->why};
     }
     store_mark(a->m, &(struct mark){flags, due_us, list, n});
     mem_free(list);
@@ -199,12 +201,12 @@ static void put_to_sleep(struct active *a)
 {
     struct sched *s = a->sched;
     struct qmsg *m = a->m;
-    uint32_t *list;
-    size_t n = pick(a, is_left, &list);
+    uint32_t *list = NULL;
+    size_t n = a->refill ? 0 : pick(a, is_left, &list); /* else they are marked */
     struct suspend_sum sum = suspend_sum(a);
     bool again = (a->again || sum.freed > 0) && !a->want_hold;
-    /* A bounce that a stop of the server held up is due when it is back. */
-    bool now = again || (s->draining && count_if(a, is_bounced) > 0);
+    /* What a stop of the server held up, a bounce or most of a long list, is due when it is back. */
+    bool now = again || (s->draining && (count_bounced(a) > 0 || refill_unread(a)));
     uint32_t flags = (qmsg_flags(m) & ~(uint32_t)MESSAGE_SUSPENDED) |
                      (sum.waiting > 0 ? MESSAGE_SUSPENDED : 0) | (a->want_hold ? MESSAGE_HOLD : 0);
     bool all_wait = sum.waiting > 0 && sum.others == 0;
@@ -227,7 +229,7 @@ static bool warning_is_due(const struct active *a)
         (qmsg_flags(a->m) & MESSAGE_WARNED))
         return false;
     return backoff_warn_due(&a->sched->opts, env->arrival_us, clock_wall_us()) &&
-           count_if(a, is_left) > 0;
+           count_left(a) > 0;
 }
 
 static int by_turn(const void *left, const void *right, void *ctx)
@@ -242,21 +244,27 @@ static bool tell_what_is_due(struct active *a)
 {
     uint32_t *rcpts;
     size_t n;
-    if (!a->bounce_failed && count_if(a, is_bounced) > 0) {
+    if (!a->bounce_failed && count_bounced(a) > 0)
+        a->bounce_failed = !refill_pick(a, 1 << RCPT_BOUNCED);
+    if (!a->bounce_failed && count_bounced(a) > 0) {
         n = pick(a, is_bounced, &rcpts);
         qsort_r(rcpts, n, sizeof(*rcpts), by_turn, a->m->env->rcpts);
         tell(a, NOTICE_BOUNCE, rcpts, n);
         return true;
     }
     if (a->fresh_count > 0) {
+        bool there = refill_pick_fresh(a);
         rcpts = a->fresh;
         n = a->fresh_count;
         a->fresh = NULL;
         a->fresh_count = 0;
-        tell(a, NOTICE_SUCCESS, rcpts, n);
-        return true;
+        if (there) {
+            tell(a, NOTICE_SUCCESS, rcpts, n);
+            return true;
+        }
+        mem_free(rcpts);
     }
-    if (warning_is_due(a)) {
+    if (warning_is_due(a) && refill_pick(a, RCPTS_LEFT)) {
         store_mark(a->m,
                    &(struct mark){qmsg_flags(a->m) | MESSAGE_WARNED, qmsg_due_us(a->m), NULL, 0});
         n = pick(a, is_left, &rcpts);
@@ -275,7 +283,7 @@ static void tell_ended(struct mbox_msg *msg)
         a->bounce_failed = t->failed;
         for (size_t i = 0; !t->failed && i < t->notice.rcpt_count; i++)
             a->m->env->rcpts[t->rcpts[i]].state = RCPT_NOTIFIED;
-        if (!t->failed && count_if(a, is_left) > 0)
+        if (!t->failed && (a->refill || count_left(a) > 0))
             active_mark(a, t->rcpts, t->notice.rcpt_count);
     }
     if (t->damaged)
@@ -305,7 +313,7 @@ static struct err *move_to_corrupt(const struct active *a, const char *why)
     log_warning("qmgr", "saving corrupt file \"%s\" from queue \"active\" to queue \"corrupt\"",
                 m->id);
     log_info("qmgr", "%s: from=<%.*s>, corrupt: %zu recipients were not delivered to, the sender is not told",
-             m->id, STR_ARG(m->env->sender), count_if(a, is_left));
+             m->id, STR_ARG(m->env->sender), count_left(a));
     return NULL;
 }
 
@@ -349,7 +357,7 @@ static void set_aside(struct active *a)
 static bool must_expire(const struct active *a)
 {
     const struct envelope *env = a->m->env;
-    if (a->want_hold || count_if(a, is_left) == 0)
+    if (a->want_hold || count_left(a) == 0)
         return false;
     if (a->force_expire)
         return true;
@@ -370,13 +378,15 @@ void active_settle(struct active *a)
         set_aside(a);
         return;
     }
+    if (refill_more(a))
+        return;
     if (!a->sched->draining) {
-        if (must_expire(a))
+        if (must_expire(a) && refill_pick(a, RCPTS_LEFT))
             expire(a);
         if (tell_what_is_due(a))
             return;
     }
-    if (count_if(a, is_left) > 0 || count_if(a, is_bounced) > 0)
+    if (count_left(a) > 0 || count_bounced(a) > 0)
         put_to_sleep(a);
     else
         remove_now(a);

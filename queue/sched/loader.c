@@ -29,7 +29,7 @@ bool loader_full(const struct sched *s)
 
 bool loader_fits(const struct sched *s, const struct qmsg *m)
 {
-    size_t n = m->env->rcpt_count;
+    size_t n = qmsg_recipients(m);
     return !loader_full(s) &&
            (s->recipients < s->budget || n <= (size_t)s->opts.recipient_minimum);
 }

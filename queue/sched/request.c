@@ -119,6 +119,10 @@ static struct str keep(struct arena *a, struct str s)
 
 static void keep_why(struct qmsg *m, struct rcpt *rcpt, const struct dsn *why)
 {
+    if (m->part) { /* it is marked at once, and its slot goes to somebody else */
+        rcpt->why = *why;
+        return;
+    }
     rcpt->why = (struct dsn){.text = keep(m->arena, why->text),
                              .mta = keep(m->arena, why->mta),
                              .diagnostic = keep(m->arena, why->diagnostic)};
@@ -139,6 +143,10 @@ static void take_result(struct active *a, struct request_rcpt *rr)
         rcpt->why = (struct dsn){.text = STR(""), .mta = STR(""), .diagnostic = STR("")};
         if (!(rcpt->notify & NOTIFY_SUCCESS) || rr->told_elsewhere)
             return;
+        if (a->refill) {
+            refill_note_success(a, rcpt->index);
+            break;
+        }
         if (!a->fresh)
             a->fresh = mem_alloc(m->env->rcpt_count * sizeof(*a->fresh));
         a->fresh[a->fresh_count++] = rr->index;
@@ -174,7 +182,7 @@ static void take_results(struct active *a, struct request *r)
 /* A message whose recipients are all delivered needs no marks: its tombstone says it. */
 static bool ends_here(const struct active *a)
 {
-    if (a->running > 0 || !list_empty(&a->entries) || a->fresh_count > 0)
+    if (a->running > 0 || !list_empty(&a->entries) || a->fresh_count > 0 || a->refill)
         return false;
     for (size_t i = 0; i < a->m->env->rcpt_count; i++) {
         enum rcpt_state st = a->m->env->rcpts[i].state;
@@ -192,9 +200,11 @@ static void mark_results(struct active *a, struct request *r)
     size_t n = 0;
     uint32_t *list = arena_alloc(r->arena, r->rcpt_count * sizeof(*list));
     for (size_t i = 0; i < r->rcpt_count; i++)
-        if (r->rcpts[i].result != REQUEST_DEFER)
+        if (r->rcpts[i].result != REQUEST_DEFER || a->refill)
             list[n++] = r->rcpts[i].index;
     active_mark(a, list, n);
+    if (a->refill)
+        refill_settled(a, r);
 }
 
 /* Nothing of what was asked for was answered: Postfix's words for an agent that has died. */
@@ -240,6 +250,7 @@ static void take_back(struct request *r, struct agent_wait *w)
     dest_pump(d);
     dest_release(d);
     transport_pump(t);
+    refill_maybe(a, t);
     active_settle(a);
     sched_fiber_ended(s);
 }

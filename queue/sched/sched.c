@@ -22,6 +22,16 @@ static uint64_t budget_of(const struct sched_options *o)
     return (uint64_t)(all > o->message_recipient_limit ? all : o->message_recipient_limit);
 }
 
+/* A longer list is in memory in part. */
+static uint32_t slice_of(const struct sched_options *o)
+{
+    int64_t n = o->message_recipient_limit > o->recipient_minimum ? o->message_recipient_limit
+                                                                  : o->recipient_minimum;
+    if (o->message_recipient_limit <= 0)
+        return 0;
+    return n < UINT32_MAX ? (uint32_t)n : UINT32_MAX;
+}
+
 static void copy_options(struct sched *s, const struct sched_options *o)
 {
     struct arena *a = arena_new(0, 0);
@@ -37,6 +47,7 @@ static void copy_options(struct sched *s, const struct sched_options *o)
     s->opts.fallback.why = arena_cstr(a, str_of(o->fallback.why));
     s->opts.defer_transports = arena_cstr(a, str_of(o->defer_transports));
     s->budget = budget_of(&s->opts);
+    store_set_slice(s->store, slice_of(&s->opts));
     if (s->opts_arena)
         arena_free(s->opts_arena);
     s->opts_arena = a;
@@ -81,9 +92,10 @@ void sched_free(struct sched *s)
     CHECK(s->requests_out == 0);
     while (umap_next(&s->active, &at, &seq, &value)) {
         struct active *a = value;
+        struct qmsg *m = a->m;
         active_stop(a);
-        qmsg_unref(a->m);
         active_drop(a);
+        qmsg_unref(m);
     }
     umap_fini(&s->active);
     suspend_close(&s->suspensions);
@@ -118,7 +130,8 @@ struct active *sched_admit(struct sched *s, struct qmsg *m)
     list_init(&a->entries);
     m->sched = a;
     m->active_since_us = clock_wall_us();
-    s->recipients += m->env->rcpt_count;
+    refill_begin(a);
+    s->recipients += refill_weight(a);
     CHECK(umap_put(&s->active, m->seq, a) == NULL);
     atomic_store_explicit(&s->active_count, s->active.count, memory_order_relaxed);
     return a;
@@ -144,6 +157,13 @@ static void resolve_main(void *arg)
 void sched_resolve(struct active *a)
 {
     struct sched *s = a->sched;
+    if (a->refill) {
+        if (refill_more(a))
+            return;
+        a->state = ACTIVE_RUNNING; /* there is nobody to deliver to, or no way to know */
+        active_settle(a);
+        return;
+    }
     s->requests_out++;
     worker_spawn(s->workers[s->next_worker++ % s->n_workers], "resolve", resolve_main, a);
 }
@@ -224,9 +244,9 @@ static void bin_add(struct bin *bin, uint32_t index)
 
 /* A long list is filed in pieces, by a fiber: between them others have their turn, and the message
  * may be removed, held, be told to be. */
-static void pause_after(const struct active *a, uint32_t done)
+static void pause_after(const struct filing *f, uint32_t done)
 {
-    if (a->m->env->rcpt_count > AT_ONCE && done % AT_ONCE == AT_ONCE - 1)
+    if (f->count > AT_ONCE && done % AT_ONCE == AT_ONCE - 1)
         fiber_yield();
 }
 
@@ -262,39 +282,50 @@ static struct bin *bin_of(struct bins *bins, struct dest *d)
     return bin;
 }
 
-/* The bins in the order in which they were met, the recipients in theirs. */
-static void gather(struct active *a, struct bins *bins, struct bin **of)
+static uint32_t place_of(const struct filing *f, uint32_t i)
 {
-    const struct envelope *env = a->m->env;
-    struct buf scratch = {0};
-    for (uint32_t i = 0; i < env->rcpt_count; i++) {
-        struct rcpt *r = &env->rcpts[i];
+    return f->slots ? f->slots[i] : i;
+}
+
+/* The bins in the order in which they were met, the recipients in theirs. */
+static void gather(const struct filing *f, struct bins *bins, struct bin **of)
+{
+    struct active *a = f->active;
+    struct buf scratch = {0}, waiting = {0};
+    for (uint32_t i = 0; i < f->count; i++) {
+        struct rcpt *r = &a->m->env->rcpts[place_of(f, i)];
         struct dest *d = wants_delivery(r) ? dest_of(a, r, &scratch) : NULL;
         of[i] = d ? bin_of(bins, d) : NULL;
-        pause_after(a, i);
+        if (!d && a->refill)
+            buf_add(&waiting, &f->slots[i], sizeof(f->slots[i]));
+        pause_after(f, i);
     }
-    for (uint32_t i = 0; i < env->rcpt_count; i++) {
-        uint32_t at = a->m->order[i];
+    for (uint32_t i = 0; i < f->count; i++) {
+        uint32_t at = f->order ? f->order[i] : i;
         if (of[at])
-            bin_add(of[at], at);
-        pause_after(a, i);
+            bin_add(of[at], place_of(f, at));
+        pause_after(f, i);
     }
+    if (waiting.len > 0)
+        refill_suspended(a, (const uint32_t *)(const void *)waiting.ptr, waiting.len / sizeof(f->slots[0]));
+    buf_fini(&waiting);
     buf_fini(&scratch);
 }
 
-static void file_many(struct active *a)
+static void file_many(const struct filing *f)
 {
+    struct active *a = f->active;
     struct bins bins = {.end = &bins.first};
-    struct bin *bin, **of = mem_alloc(a->m->env->rcpt_count * sizeof(struct bin *));
+    struct bin *bin, **of = mem_alloc((f->count + 1) * sizeof(struct bin *));
     uint32_t n = 0;
-    gather(a, &bins, of);
+    gather(f, &bins, of);
     mem_free(of);
     for (bin = bins.first; bin; bin = bin->next) {
         bin->entry = entry_new(a, bin->rcpts, bin->count);
         bin->entry->job = transport_job(bin->dest->transport, a);
         bin->entry->requests = dest_requests(bin->dest, bin->entry);
         bin->entry->job->slots.left += bin->entry->requests;
-        pause_after(a, n++);
+        pause_after(f, n++);
     }
     while ((bin = bins.first) != NULL) {
         struct dest *d = bin->dest;
@@ -304,7 +335,7 @@ static void file_many(struct active *a)
         dest_release(d);
         mem_free(bin->rcpts);
         mem_free(bin);
-        pause_after(a, n++);
+        pause_after(f, n++);
     }
     umap_fini(&bins.by_dest);
 }
@@ -328,40 +359,66 @@ static void filed(struct active *a)
     active_settle(a);
 }
 
+static void file_now(struct filing *f)
+{
+    struct active *a = f->active;
+    struct arena *arena = f->arena;
+    if (f->count == 1 && !f->slots)
+        file_one(a);
+    else if (f->count > 0)
+        file_many(f);
+    arena_free(arena);
+    filed(a);
+}
+
 static void file_main(void *arg)
 {
-    struct active *a = arg;
-    struct sched *s = a->sched;
-    file_many(a);
-    filed(a);
+    struct filing *f = arg;
+    struct sched *s = f->active->sched;
+    file_now(f);
     sched_fiber_ended(s);
+}
+
+void sched_file(struct filing *f)
+{
+    struct sched *s = f->active->sched;
+    if (f->count <= AT_ONCE) {
+        file_now(f);
+        return;
+    }
+    s->requests_out++;
+    worker_spawn(s->home, "file", file_main, f);
+}
+
+void sched_log_active(const struct active *a, struct str sender_shown)
+{
+    const struct envelope *env = a->m->env;
+    struct str sender = sender_shown.ptr ? sender_shown : env->sender;
+    log_info("qmgr", "%s: from=<%.*s>, size=%llu, nrcpt=%zu (queue active)", a->m->id,
+             STR_ARG(sender), (unsigned long long)env->data_size, qmsg_recipients(a->m));
 }
 
 void sched_resolved(struct active *a)
 {
     struct sched *s = a->sched;
     struct envelope *env = a->m->env;
+    struct filing here = {.active = a, .count = (uint32_t)env->rcpt_count, .order = a->m->order}, *f = &here;
     a->state = ACTIVE_RUNNING;
     if (a->want_remove || a->want_hold || a->again) {
         active_settle(a);
         return;
     }
-    store_note_destinations(a->m);
+    store_note_destinations(a->m, env->rcpts, env->rcpt_count);
     if (share_leaves(a))
         return;
-    struct str sender = env->sender_shown.ptr ? env->sender_shown : env->sender;
-    log_info("qmgr", "%s: from=<%.*s>, size=%llu, nrcpt=%zu (queue active)", a->m->id,
-             STR_ARG(sender), (unsigned long long)env->data_size, env->rcpt_count);
+    sched_log_active(a, env->sender_shown);
     a->running++; /* nothing may end it while its recipients are being filed */
-    if (env->rcpt_count > AT_ONCE) {
-        s->requests_out++;
-        worker_spawn(s->home, "file", file_main, a);
-        return;
+    if (env->rcpt_count > AT_ONCE) { /* by a fiber */
+        struct arena *arena = arena_new(0, 0);
+        f = ARENA_NEW(arena, struct filing);
+        *f = here;
+        f->arena = arena;
     }
-    if (env->rcpt_count == 1)
-        file_one(a);
-    else
-        file_many(a);
-    filed(a);
+    sched_file(f);
     share_watch(s);
 }

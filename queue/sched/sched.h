@@ -26,6 +26,7 @@ struct sched_transport {
     double positive_per_window;
     bool positive_sqrt;
     int64_t pool, extra_pool; /* default_recipient_limit, default_extra_recipient_limit */
+    int64_t refill_limit, refill_delay_s; /* default_recipient_refill_limit, ..._delay */
     int64_t slot_cost, slot_loan, slot_discount; /* default_delivery_slot_... */
     int64_t minimum_slots;                       /* default_minimum_delivery_slots */
     int64_t process_limit; /* maxproc of master.cf; 0 = none */

@@ -188,7 +188,7 @@ static bool may_leave(const struct entry *e)
     const struct active *a = e->active;
     bool alone = a->entries.next == &e->peers && a->entries.prev == &e->peers;
     return a->state == ACTIVE_RUNNING && a->running == 0 && alone && !a->want_remove &&
-           !a->want_hold && !a->again && !a->flushed && !a->damaged && !a->suspended &&
+           !a->want_hold && !a->again && !a->flushed && !a->damaged && !a->suspended && !a->refill &&
            qmsg_due_us(a->m) <= clock_wall_us();
 }
 

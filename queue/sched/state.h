@@ -129,6 +129,7 @@ struct active {
     uint32_t *fresh; /* recipients that came to DONE in this cycle and asked for NOTIFY=SUCCESS */
     uint32_t fresh_count;
     uint32_t turns; /* the last one given to a recipient that failed */
+    struct refill *refill; /* it is in memory in part (refill.c); NULL: all of its recipients are */
     struct mbox_msg mbox;
 };
 
@@ -210,6 +211,35 @@ void active_free(struct active *a);
 void active_drop(struct active *a); /* its memory alone */
 /* The present states of these recipients, lazily. */
 void active_mark(struct active *a, const uint32_t *rcpts, size_t n);
+
+/* "from=<...>, size=..., nrcpt=... (queue active)" */
+void sched_log_active(const struct active *a, struct str sender_shown);
+/* These recipients to their destinations; the active's `running` counts for it, and is settled after it. */
+struct filing {
+    struct active *active;
+    uint32_t count;
+    const uint32_t *slots; /* places in env->rcpts; NULL: 0, 1, 2 ... */
+    const uint32_t *order; /* of the former, as order_recipients has it; NULL: there is one */
+    struct arena *arena;   /* freed after it; may be NULL */
+};
+void sched_file(struct filing *f);
+
+/* refill.c: messages in part; nothing is done for others. */
+void refill_begin(struct active *a);
+void refill_end(struct active *a);
+size_t refill_weight(const struct active *a); /* recipients it may have in memory */
+bool refill_more(struct active *a); /* false: there are none, or no room */
+bool refill_unread(const struct active *a); /* some were not read in this turn */
+void refill_maybe(struct active *a, const struct transport *t); /* the same, if enough have left */
+/* What r said of its recipients is marked: others may have their slots. */
+void refill_settled(struct active *a, const struct request *r);
+void refill_suspended(struct active *a, const uint32_t *slots, size_t n);
+uint32_t refill_waiting(const struct active *a); /* of those */
+void refill_note_success(struct active *a, uint32_t index);
+/* Nothing is on its way: those in these states, or a->fresh, come into env->rcpts, and no others. False: they could
+ * not be read. */
+bool refill_pick(struct active *a, unsigned states);
+bool refill_pick_fresh(struct active *a);
 
 /* order.c: on the worker that has resolved m. Yields. */
 void order_recipients(struct qmsg *m);

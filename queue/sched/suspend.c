@@ -321,6 +321,11 @@ struct suspend_sum suspend_sum(const struct active *a)
 {
     const struct envelope *env = a->m->env;
     struct suspend_sum sum = {0};
+    if (a->refill) {
+        sum.waiting = refill_waiting(a);
+        sum.others = (uint32_t)qmsg_count(a->m, RCPTS_LEFT) - sum.waiting;
+        return sum;
+    }
     for (size_t i = 0; i < env->rcpt_count; i++) {
         const struct rcpt *r = &env->rcpts[i];
         if (!is_left(r))
@@ -356,9 +361,12 @@ static bool some_newly(const struct active *a)
 /* What waits is taken back and comes anew; what is on its way ends first. */
 static void pull_one(struct active *a)
 {
+    /* Those who wait are not in memory, so who may go on is not known: the whole message comes anew. */
+    if (a->refill && a->suspended && a->state == ACTIVE_NOTIFYING && !a->want_remove && !a->want_hold)
+        a->again = true;
     if (a->state != ACTIVE_RUNNING || a->want_remove || a->want_hold || a->again)
         return;
-    if (!some_newly(a) && (!a->suspended || suspend_sum(a).freed == 0))
+    if (!some_newly(a) && (!a->suspended || (!a->refill && suspend_sum(a).freed == 0)))
         return;
     a->again = true;
     active_stop(a);

@@ -76,7 +76,7 @@ static struct err *say_again(struct store *s, uint64_t epoch, uint64_t seq, uint
     struct qmsg *m = NULL;
     struct err *e = store_get(s, seq, &m);
     if (e == NULL && m != NULL && m->place.epoch < epoch)
-        store_say_again(m);
+        e = store_say_again(m);
     else if (e == NULL && m == NULL && seq < older)
         store_say_removed(s, seq);
     qmsg_unref(m);

@@ -99,8 +99,17 @@ static struct err *settle(struct compaction *c)
     return e;
 }
 
-static void copy_out(struct compaction *c, struct message *m, const struct message_body *old)
+/* Takes the reference. */
+static struct err *copy_out(struct compaction *c, struct message *m, const struct message_body *old)
 {
+    const struct envelope *env;
+    struct arena *a;
+    struct err *e = part_whole(&m->pub, &a, &env);
+    if (e != NULL) {
+        arena_free(a);
+        qmsg_unref(&m->pub);
+        return e;
+    }
     struct copy *k = MEM_NEW(struct copy);
     struct buf first = {0};
     struct message_body body = {.bits = BODY_COPY | (m->pub.place.spilled ? BODY_SPILLED : 0),
@@ -108,7 +117,8 @@ static void copy_out(struct compaction *c, struct message *m, const struct messa
                                 .due_us = m->due_us,
                                 .content_size = old->content_size,
                                 .content_sum = old->content_sum};
-    message_pack(&body, m->pub.env, &first);
+    message_pack(&body, env, &first);
+    arena_free(a);
     struct record r = {
         .type = RECORD_MESSAGE, .seq = m->pub.seq, .first = buf_str(&first), .rest = old->content};
     record_sum(&r);
@@ -118,6 +128,7 @@ static void copy_out(struct compaction *c, struct message *m, const struct messa
     c->bytes += record_bytes(&r);
     log_append(&c->store->log, &r, &k->entry);
     buf_fini(&first);
+    return NULL;
 }
 
 /* The record is not whole. Its content may be: the envelope is known from the index. */
@@ -135,8 +146,7 @@ static struct err *copy_damaged(struct compaction *c, struct message *m, const s
         if (m->pub.place.spilled)
             body.content = STR("");
         if (m->pub.place.spilled || content_sum(body.content) == body.content_sum) {
-            copy_out(c, m, &body); /* has the reference now */
-            return NULL;
+            return copy_out(c, m, &body);
         }
     }
     qmsg_unref(&m->pub);
@@ -158,7 +168,9 @@ static struct err *copy_if_live(struct compaction *c, const struct scan_item *it
     if (!message_unpack(&item->head, item->bytes, &body) ||
         (!pub->place.spilled && content_sum(body.content) != body.content_sum))
         return copy_damaged(c, m, item);
-    copy_out(c, m, &body); /* has the reference now */
+    e = copy_out(c, m, &body);
+    if (e != NULL)
+        return e;
     return c->bytes >= COPIES_SYNC_BYTES ? settle(c) : NULL;
 }
 

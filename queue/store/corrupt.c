@@ -128,7 +128,14 @@ static struct err *set_aside(struct store *s, const struct message *m, size_t *s
     char name[SEGMENT_NAME_MAX];
     struct qmsg_place place = m->pub.place; /* this is the thread that changes it */
     struct err *e = NULL;
-    add_state(s, m->pub.seq, place.epoch, m->flags, m->due_us, m->pub.env, &bytes);
+    const struct envelope *env;
+    struct arena *a;
+    e = part_whole(&m->pub, &a, &env);
+    if (e == NULL)
+        add_state(s, m->pub.seq, place.epoch, m->flags, m->due_us, env, &bytes);
+    arena_free(a);
+    if (e != NULL)
+        return e;
     size_t state = bytes.len;
     if (segment_pin(s, place.epoch, name)) {
         e = add_record(s, name, &place, &bytes);

@@ -8,26 +8,35 @@
 /* Rows that acts may leave for the keeper to write: a message in memory each, a number each. */
 enum { DIRTY_MAX = 20000, DEAD_MAX = 300000 };
 
-static struct err *from_row(struct store *s, const struct index_row *row, struct arena *a,
-                            struct qmsg **out)
+struct loading {
+    struct store *store;
+    struct arena *arena;
+    struct qmsg *m;
+};
+
+static struct err *from_row(void *ctx, const struct index_row *row)
 {
+    struct loading *l = ctx;
+    struct arena *a = l->arena;
     struct envelope *env = NULL;
-    struct err *e = index_envelope(row, a, &env);
+    struct part *part = NULL;
+    struct err *e = part_wanted(l->store, row) ? part_load(l->store, row, a, &env, &part)
+                                               : index_envelope(row, a, &env);
     if (e != NULL)
         return e;
-    struct message *m = message_new(s, row->seq, row->flags, a, env);
+    struct message *m = message_new(l->store, row->seq, row->flags, a, env);
     m->pub.place = row->place;
+    m->pub.part = part;
     m->due_us = row->due_us;
-    m->dests = row->dests;
+    m->dests = row->dests.len > 0 ? arena_str(a, row->dests) : STR("");
     m->stage = STAGE_INDEXED;
     message_publish(m);
-    *out = &m->pub;
+    l->m = &m->pub;
     return NULL;
 }
 
 struct err *store_get(struct store *s, uint64_t seq, struct qmsg **out)
 {
-    struct index_row row;
     bool found = false;
     struct qmsg *m = store_get_cached(s, seq);
     if (m != NULL || umap_get(&s->dead, seq) != NULL) {
@@ -36,15 +45,12 @@ struct err *store_get(struct store *s, uint64_t seq, struct qmsg **out)
     }
     if (store_hides(s, seq))
         return err_new(ERR_TIMEOUT, 0, "the index is being built again");
-    struct arena *a = arena_new(0, 0);
-    struct err *e = index_get(s->index, seq, a, &row, &found);
-    m = NULL;
-    if (e == NULL && found)
-        e = from_row(s, &row, a, &m);
-    if (m == NULL)
-        arena_free(a);
+    struct loading l = {.store = s, .arena = arena_new(0, 0)};
+    struct err *e = index_borrow(s->index, seq, from_row, &l, &found);
+    if (l.m == NULL)
+        arena_free(l.arena);
     if (e == NULL)
-        *out = m;
+        *out = l.m;
     return index_trouble(s, e);
 }
 
@@ -108,16 +114,11 @@ struct err *store_due(struct store *s, struct store_due after, int64_t until_us,
 /* --- listing: the index, and what is newer than it, from memory. No round of the keeper is waited
  * for, which may take a second under load. */
 
-/* Not by copying: a worker may be filling in the answers of hooks.resolve right now. */
 static struct err *show_message(const struct message *m, struct arena *a, struct store_row *out)
 {
-    struct buf packed = {0};
-    envelope_pack(m->pub.env, &packed);
     *out = (struct store_row){.seq = m->pub.seq, .flags = m->flags, .due_us = m->due_us};
     out->dests = m->dests.len > 0 ? arena_str(a, m->dests) : STR("");
-    struct err *e = envelope_unpack(buf_str(&packed), a, &out->env);
-    buf_fini(&packed);
-    return e;
+    return store_envelope(&m->pub, a, &out->env);
 }
 
 static struct err *show_row(struct store *s, const struct index_row *row, struct arena *a,
@@ -251,12 +252,16 @@ struct err *store_show(struct store *s, uint64_t seq, struct arena *a, struct st
         row = ARENA_NEW(a, struct store_row);
         *row = (struct store_row){.seq = seq,
                                   .flags = qmsg_flags(m),
-                                  .due_us = qmsg_due_us(m),
-                                  .env = envelope_copy(m->env, a)};
+                                  .due_us = qmsg_due_us(m)};
+        if (m->part != NULL)
+            e = store_envelope(m, a, &row->env);
+        else
+            row->env = envelope_copy(m->env, a);
         qmsg_unref(m);
     }
-    *out = row;
-    return NULL;
+    if (e == NULL)
+        *out = row;
+    return e;
 }
 
 struct err *store_census(struct store *s, struct store_census *c, size_t max,
@@ -315,14 +320,15 @@ struct err *store_catch_up(struct store *s)
     return keeper_round(s, s->index_delay_ms);
 }
 
-void store_note_destinations(struct qmsg *pub)
+void store_note_destinations(struct qmsg *pub, const struct rcpt *rcpts, size_t n)
 {
     struct message *m = message_of(pub);
-    const struct envelope *env = pub->env;
     const struct rcpt *last = NULL;
     struct buf dests = {0};
-    for (size_t i = 0; i < env->rcpt_count; i++) {
-        const struct rcpt *r = &env->rcpts[i];
+    if (pub->part != NULL)
+        buf_add_str(&dests, m->dests);
+    for (size_t i = 0; i < n; i++) {
+        const struct rcpt *r = &rcpts[i];
         if ((r->state != RCPT_TODO && r->state != RCPT_DEFERRED) || r->transport == NULL ||
             r->nexthop == NULL ||
             (last != NULL && strcmp(last->nexthop, r->nexthop) == 0 &&

@@ -245,11 +245,13 @@ static struct err *put_halves(struct index *x, const struct index_row *old, stru
     struct str key = key_of(&row->seq);
     bool placed = old == NULL || !same_place(&old->place, &row->place);
     if (placed) {
-        row_pack_msg(x, row);
+        if (row->part == NULL)
+            row_pack_msg(x, row);
         e = old == NULL ? kv_put_last(x->txn, x->msg, key, buf_str(&x->row))
                         : kv_put(x->txn, x->msg, key, buf_str(&x->row));
     }
-    row_pack_state(x, row);
+    if (row->part == NULL)
+        row_pack_state(x, row);
     if (e != NULL)
         return e;
     return old == NULL ? kv_put_last(x->txn, x->state, key, buf_str(&x->changing))
@@ -273,6 +275,13 @@ struct err *index_put(struct index *x, const struct index_row *row)
     bool relabel = !found || dests_are_new(buf_str(&x->dests), row->dests);
     bool moved =
         !found || old.due_us != row->due_us || due_listed(old.flags) != due_listed(row->flags);
+    if (row->part != NULL) { /* what it is made from lies in the page too */
+        bool msg = relabel || (found && !same_place(&old.place, &row->place));
+        e = found ? row_pack_part(x, &old, msg, &fresh)
+                  : err_new(ERR_DAMAGED, 0, "index row of message %llx is gone", (unsigned long long)row->seq);
+        if (e != NULL)
+            return e;
+    }
     if (found) {
         delta_add(x, old.place.epoch, -(int64_t)old.place.length);
         if (moved)
@@ -283,7 +292,8 @@ struct err *index_put(struct index *x, const struct index_row *row)
     if (e == NULL && moved)
         e = put_due(x, row);
     if (e == NULL && relabel) {
-        row_pack_both(x, &fresh);
+        if (row->part == NULL)
+            row_pack_both(x, &fresh);
         e = label_renew(x, &fresh);
     }
     delta_add(x, row->place.epoch, row->place.length);
@@ -398,6 +408,23 @@ struct err *index_get(struct index *x, uint64_t seq, struct arena *a, struct ind
     kv_abort(t);
     if (e == NULL)
         *found_out = found;
+    return e;
+}
+
+struct err *index_borrow(struct index *x, uint64_t seq, struct err *(*use)(void *ctx, const struct index_row *row),
+                         void *ctx, bool *found_out)
+{
+    struct kv_txn *t;
+    struct index_row row;
+    struct err *e = kv_begin(x->kv, false, &t);
+    if (e != NULL)
+        return e;
+    e = row_get(x, t, seq, &row, found_out);
+    if (e == NULL && *found_out) {
+        index_looked(x, row_bytes(&row));
+        e = use(ctx, &row);
+    }
+    kv_abort(t);
     return e;
 }
 

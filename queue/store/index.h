@@ -47,6 +47,7 @@ struct index_row {
     bool deferred;       /* out only: some recipient waits for another attempt */
     struct str dests;          /* table above; borrowed. Put with none: those that are there stay */
     const struct envelope *env;  /* to put. A row that is there keeps all but the states of it */
+    const struct part *part; /* to put instead: the row that is there, with its changes */
     struct str envelope, states; /* out: packed; borrowed */
 };
 
@@ -74,6 +75,9 @@ struct err *index_meta(struct index *x, enum index_meta what,
 /* Envelope, states and dests are copied to a (may be NULL: not wanted). *found_out. */
 struct err *index_get(struct index *x, uint64_t seq, struct arena *a, struct index_row *out,
                       bool *found_out) MUST_USE;
+/* use(ctx, row) while the row lies there; it must not yield. */
+struct err *index_borrow(struct index *x, uint64_t seq, struct err *(*use)(void *ctx, const struct index_row *row),
+                         void *ctx, bool *found_out) MUST_USE;
 struct err *index_due(struct index *x, struct store_due after, int64_t until_us,
                       struct store_due *out, size_t max, size_t *count_out) MUST_USE;
 /* Up to max rows behind after_seq, as index_get does. */

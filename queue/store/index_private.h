@@ -59,6 +59,10 @@ void row_pack_msg(struct index *x, const struct index_row *row);
 void row_pack_state(struct index *x, const struct index_row *row);
 /* Both; and it is then as if it had been read. */
 void row_pack_both(struct index *x, struct index_row *row);
+/* A message in part, from the row that is there; msg: that half too, and *row is then as if it had been read.
+ * ERR_DAMAGED. */
+struct err *row_pack_part(struct index *x, const struct index_row *old, bool msg,
+                          struct index_row *row) MUST_USE;
 /* A row in t: what *out borrows lies there. ERR_DAMAGED. */
 struct err *row_get(struct index *x, struct kv_txn *t, uint64_t seq, struct index_row *out,
                     bool *found_out) MUST_USE;

@@ -226,7 +226,10 @@ static struct err *put_row(struct round *r, struct message *m)
                             .due_us = m->due_us,
                             .place = m->pub.place,
                             .dests = m->dests,
-                            .env = m->pub.env};
+                            .env = m->pub.env,
+                            .part = m->pub.part};
+    if (m->pub.part != NULL)
+        m->pub.part->put = m->pub.part->changes.len;
     return index_put(r->store->index, &row);
 }
 
@@ -274,6 +277,8 @@ static void put_done(struct round *r)
     while ((node = list_pop_front(&r->put_dirty)) != NULL) {
         struct message *m = CONTAINER(node, struct message, dirty_link);
         m->dirty = false;
+        if (m->pub.part != NULL)
+            part_put_done(m->pub.part);
         qmsg_unref(&m->pub);
     }
     for (; r->dead_at < r->dead_to; r->dead_at++) {

@@ -63,6 +63,7 @@ void qmsg_unref(struct qmsg *pub)
         (void)umap_del(&s->messages, pub->seq);
     pthread_mutex_unlock(&s->lock);
     content_unref(pub->content);
+    part_free(pub->part);
     arena_free(pub->arena);
     pub->magic = 0;
     mem_free(m);

@@ -42,6 +42,16 @@ struct message {
     struct list dirty_link; /* store.dirty, with a reference */
 };
 
+/* What is in memory of a message in part (part.c). Scheduler thread. */
+struct part {
+    uint32_t total;
+    uint32_t counts[RCPT_NOTIFIED + 1]; /* by state */
+    uint8_t *states;                    /* of all, as they were last marked */
+    struct envelope_place read_to;
+    struct buf changes; /* marks that the row does not have (envelope_pack_change) */
+    size_t put;         /* so much of them is in the transaction that is open */
+};
+
 struct segment {
     struct list link;
     uint64_t epoch, size;
@@ -74,6 +84,7 @@ struct store {
     _Atomic bool long_ids;
     _Atomic uint64_t minfree_bytes, inline_limit_bytes, memory_limit_bytes;
     _Atomic int64_t mark_delay_ms;
+    _Atomic uint32_t slice; /* recipients; 0 = messages are never in part */
     int64_t index_delay_ms;
     uint64_t replay_at_once;
     uint32_t replay_rows;
@@ -181,6 +192,18 @@ struct content *content_new(struct store *s, struct buf *bytes); /* takes the by
 struct content *content_ref(struct content *c);
 void content_unref(struct content *c);
 
+/* --- part.c */
+/* A row with more recipients than store_slice? */
+bool part_wanted(const struct store *s, const struct index_row *row);
+/* A message in part. ERR_DAMAGED. */
+struct err *part_load(struct store *s, const struct index_row *row, struct arena *a,
+                      struct envelope **env_out, struct part **out) MUST_USE;
+void part_free(struct part *p);
+void part_mark(struct part *p, const struct mark *k);
+void part_put_done(struct part *p); /* the row has it */
+/* m->env, or the envelope of a message in part, in *arena, which is made. The caller frees it, NULL too. */
+struct err *part_whole(const struct qmsg *m, struct arena **arena, const struct envelope **out) MUST_USE;
+
 /* --- space.c */
 void segments_init(struct store *s);
 void segments_fini(struct store *s);
@@ -215,7 +238,7 @@ void segment_said(struct segment *g, uint64_t seq); /* log.lock */
 /* --- store.c */
 /* Its present state is appended once more, all of it: what was said of it before is not needed. Safe after the next
  * log_sync, as store_say_removed is. */
-void store_say_again(struct qmsg *m);
+struct err *store_say_again(struct qmsg *m) MUST_USE;
 /* A REMOVE of a message that is gone already. */
 void store_say_removed(struct store *s, uint64_t seq);
 void store_set_dead(struct store *s, uint64_t seq); /* its index row is to go */

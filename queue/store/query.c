@@ -163,9 +163,13 @@ bool store_fits(const struct qmsg *pub, const struct store_query *q)
 {
     const struct message *m = (const struct message *)(const void *)pub;
     const struct envelope *env = pub->env;
+    struct arena *a = NULL;
     bool in = q->domain.len == 0;
-    for (size_t i = 0; !in && i < env->rcpt_count; i++)
-        in = in_domain(env->rcpts[i].state, env->rcpts[i].address, q->domain);
+    if (!in && part_whole(pub, &a, &env) == NULL)
+        for (size_t i = 0; !in && i < env->rcpt_count; i++)
+            in = in_domain(env->rcpts[i].state, env->rcpts[i].address, q->domain);
+    arena_free(a);
+    env = pub->env;
     return in && (!q->held || (m->flags & MESSAGE_HOLD)) && sender_fits(q, env->sender) &&
            destination_fits(m->store->secret, q, m->dests);
 }

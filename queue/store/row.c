@@ -45,23 +45,31 @@ void row_pack_msg(struct index *x, const struct index_row *row)
     buf_add_u64(out, row->place.epoch);
     buf_add_u32(out, row->place.length);
     buf_add_u64(out, 0);
-    envelope_pack_fixed(row->env, out);
+    if (row->part != NULL)
+        buf_add_str(out, row->envelope);
+    else
+        envelope_pack_fixed(row->env, out);
     row_sign(x, row->seq, MSG_SUM, out);
 }
 
-void row_pack_state(struct index *x, const struct index_row *row)
+static void begin_state(struct index *x, const struct index_row *row, bool deferred)
 {
     struct buf *out = &x->changing;
     buf_reset(out);
     buf_add_u8(out, INDEX_FORMAT);
-    buf_add_u8(out, some_deferred(row->env) ? ROW_DEFERRED : 0);
+    buf_add_u8(out, deferred ? ROW_DEFERRED : 0);
     buf_add_u16(out, (uint16_t)row->dests.len);
     buf_add_u32(out, row->flags);
     buf_add_u64(out, (uint64_t)row->due_us);
     buf_add_u64(out, 0);
     buf_add_str(out, row->dests);
-    envelope_pack_states(row->env, out);
-    row_sign(x, row->seq, STATE_SUM, out);
+}
+
+void row_pack_state(struct index *x, const struct index_row *row)
+{
+    begin_state(x, row, some_deferred(row->env));
+    envelope_pack_states(row->env, &x->changing);
+    row_sign(x, row->seq, STATE_SUM, &x->changing);
 }
 
 static void msg_unpack(struct str value, struct index_row *out)
@@ -127,10 +135,30 @@ size_t row_bytes(const struct index_row *row)
     return n + n / 4;
 }
 
+static void as_read(const struct index *x, struct index_row *row)
+{
+    row->envelope = str_from(buf_str(&x->row), MSG_FIXED);
+    row->states = str_from(buf_str(&x->changing), STATE_FIXED + row->dests.len);
+}
+
 void row_pack_both(struct index *x, struct index_row *row)
 {
     row_pack_msg(x, row);
     row_pack_state(x, row);
-    row->envelope = str_from(buf_str(&x->row), MSG_FIXED);
-    row->states = str_from(buf_str(&x->changing), STATE_FIXED + row->dests.len);
+    as_read(x, row);
+}
+
+struct err *row_pack_part(struct index *x, const struct index_row *old, bool msg,
+                          struct index_row *row)
+{
+    const struct part *p = row->part;
+    row->envelope = old->envelope;
+    if (msg)
+        row_pack_msg(x, row);
+    begin_state(x, row, p->counts[RCPT_DEFERRED] > 0);
+    if (!envelope_change_states(old->states, p->total, buf_str(&p->changes), &x->changing))
+        return err_new(ERR_DAMAGED, 0, "index row of message %llx", (unsigned long long)row->seq);
+    row_sign(x, row->seq, STATE_SUM, &x->changing);
+    as_read(x, row);
+    return NULL;
 }

@@ -285,17 +285,26 @@ void store_mark(struct qmsg *pub, const struct mark *k)
     count_held(s, m->flags, flags);
     m->flags = flags;
     m->due_us = k->due_us;
-    mark_apply(k, pub->env, pub->arena);
+    if (pub->part != NULL)
+        part_mark(pub->part, k);
+    else
+        mark_apply(k, pub->env, pub->arena);
     struct mark whole = *k;
     whole.flags = flags;
     append_mark(s, pub->seq, &whole, true);
     store_set_dirty(m);
 }
 
-void store_say_again(struct qmsg *pub)
+struct err *store_say_again(struct qmsg *pub)
 {
     const struct message *m = message_of(pub);
-    const struct envelope *env = pub->env;
+    const struct envelope *env;
+    struct arena *a;
+    struct err *e = part_whole(pub, &a, &env);
+    if (e != NULL) {
+        arena_free(a);
+        return e;
+    }
     struct mark_rcpt *rcpts = mem_zalloc((env->rcpt_count + 1) * sizeof *rcpts);
     for (size_t i = 0; i < env->rcpt_count; i++)
         rcpts[i] = (struct mark_rcpt){
@@ -307,6 +316,8 @@ void store_say_again(struct qmsg *pub)
                                .rcpt_count = env->rcpt_count},
                 false);
     mem_free(rcpts);
+    arena_free(a);
+    return NULL;
 }
 
 static struct record removal(uint64_t seq)

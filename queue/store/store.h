@@ -86,6 +86,23 @@ bool qmsg_removed(const struct qmsg *m);   /* store_remove was called */
 /* Bytes of content in memory are not needed any more: they will be read from the log. [any] */
 void qmsg_drop_content(struct qmsg *m);
 
+/* --- messages in part. With more recipients than store_slice a message that comes from the index has none of them in
+ * memory but a byte each: m->part is set, and env->rcpts is the scheduler's, who reads some at a time. What is marked
+ * is in memory until its row knows. Nothing here is of those whose envelope is whole, but where it says so. */
+void store_set_slice(struct store *s, uint32_t recipients); /* 0 = no message is in part */
+uint32_t store_slice(const struct store *s); /* [any] */
+/* Of any message: all recipients; those in these states (bits 1 << RCPT_...). */
+size_t qmsg_recipients(const struct qmsg *m);
+size_t qmsg_count(const struct qmsg *m, unsigned states);
+enum { RCPTS_LEFT = 1 << RCPT_TODO | 1 << RCPT_DEFERRED };
+/* The first ones of them from this index on, at most max; how many. */
+size_t store_part_find(const struct qmsg *m, uint32_t from, unsigned states, uint32_t *indexes_out, size_t max);
+/* These, in rising order, as they are now. ERR_TIMEOUT: the index is being built again. Does not yield. */
+struct err *store_part_read(struct qmsg *m, const uint32_t *indexes, size_t n, struct arena *a,
+                            struct rcpt *out) MUST_USE;
+/* Of any message: its whole envelope, a copy without the answers of hooks.resolve; errors as above. */
+struct err *store_envelope(const struct qmsg *m, struct arena *a, struct envelope **out) MUST_USE;
+
 struct mark_rcpt {
     uint32_t index;
     enum rcpt_state state;
@@ -201,8 +218,9 @@ bool store_remove_pick(struct store *s, const struct store_pick *p);
 /* Acts change rows faster than the keeper writes them: waits until not too many are to be written.
  * Yields. */
 struct err *store_catch_up(struct store *s) MUST_USE;
-/* Its recipients' transport and nexthop are known, and will find it. */
-void store_note_destinations(struct qmsg *m);
+/* The transport and nexthop of these recipients of it are known, and will find it: of all that are left, or, of a message in
+ * part, of some more. */
+void store_note_destinations(struct qmsg *m, const struct rcpt *rcpts, size_t n);
 
 struct store_counts {
     uint64_t messages;                        /* alive, in memory and in the index */

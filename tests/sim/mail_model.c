@@ -48,6 +48,30 @@ uint64_t letter_of(const struct mail_model *m, const struct envelope *env)
     return n;
 }
 
+unsigned letter_index(const struct qmsg *msg, uint32_t at)
+{
+    return msg->part != NULL ? msg->env->rcpts[at].index : at;
+}
+
+uint64_t letter_of_message(const struct mail_model *m, const struct qmsg *msg)
+{
+    const struct envelope *env = msg->env;
+    if (msg->part == NULL)
+        return letter_of(m, env);
+    uint64_t n = env->data_size;
+    if (n >= m->count || qmsg_recipients(msg) != m->letters[n].rcpt_count)
+        sim_fail("a letter that was never sent: number %llu", (unsigned long long)n);
+    struct arena *a = arena_new(0, 0);
+    const struct envelope *sent = letter_envelope(&m->letters[n], n, a);
+    for (size_t i = 0; i < env->rcpt_count; i++) {
+        const struct rcpt *r = &env->rcpts[i];
+        if (r->address.len > 0 && !str_eq(r->address, sent->rcpts[r->index].address))
+            sim_fail("letter %llu: another recipient", (unsigned long long)n);
+    }
+    arena_free(a);
+    return n;
+}
+
 static bool rcpt_settled(const struct letter_rcpt *r)
 {
     return r->delivered || r->told;

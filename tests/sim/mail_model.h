@@ -40,6 +40,9 @@ void letter_content(const struct letter *l, uint64_t n, struct buf *out);
 struct envelope *letter_envelope(const struct letter *l, uint64_t n, struct arena *a);
 /* The letter of a message; fails when none was ever sent, or its envelope is another. */
 uint64_t letter_of(const struct mail_model *m, const struct envelope *env);
+/* The same of one that may be in memory in part; and which recipient of the letter one of its env->rcpts is. */
+uint64_t letter_of_message(const struct mail_model *m, const struct qmsg *msg);
+unsigned letter_index(const struct qmsg *msg, uint32_t at);
 /* Nobody waits for it any more: everybody has it, or its sender was told. */
 bool letter_settled(const struct letter *l);
 

@@ -116,11 +116,11 @@ static bool read_letter(struct mail *w, struct qmsg *m, uint64_t n)
 
 static void deliver_rcpt(struct mail *w, struct request *r, size_t i, uint64_t n)
 {
-    struct letter_rcpt *to = &w->m->letters[n].rcpts[r->rcpts[i].index];
+    unsigned index = letter_index(r->msg, r->rcpts[i].index);
+    struct letter_rcpt *to = &w->m->letters[n].rcpts[index];
     uint64_t dice = w->calm ? 0 : sim_below(10);
     if (to->safe_done || to->safe_told || (to->delivered && !w->after_cut && sim.fault == 0))
-        sim_fail("letter %llu goes to recipient %u again", (unsigned long long)n,
-                 (unsigned)r->rcpts[i].index);
+        sim_fail("letter %llu goes to recipient %u again", (unsigned long long)n, index);
     if (dice < 5) {
         to->delivered = true;
         mail_done.deliveries++;
@@ -135,7 +135,7 @@ static void deliver_rcpt(struct mail *w, struct request *r, size_t i, uint64_t n
 
 static void attempt(struct mail *w, struct request *r)
 {
-    uint64_t n = letter_of(w->m, r->msg->env);
+    uint64_t n = letter_of_message(w->m, r->msg);
     bool retry = strcmp(r->transport, "retry") == 0;
     bool readable = retry || read_letter(w, r->msg, n);
     if (w->m->letters[n].gone)
@@ -172,7 +172,7 @@ static void deliver(void *ctx, struct request *r)
 static struct err *notify(void *ctx, const struct notice *t)
 {
     struct mail *w = ctx;
-    uint64_t n = letter_of(w->m, t->msg->env);
+    uint64_t n = letter_of_message(w->m, t->msg);
     CHECK(t->kind == NOTICE_BOUNCE);
     if (!w->m->letters[n].bounce) {
         uint64_t bounce = letter_new(w, true);
@@ -183,7 +183,7 @@ static struct err *notify(void *ctx, const struct notice *t)
         }
     }
     for (size_t i = 0; i < t->rcpt_count; i++)
-        w->m->letters[n].rcpts[t->rcpts[i]].told = true;
+        w->m->letters[n].rcpts[letter_index(t->msg, t->rcpts[i])].told = true;
     return NULL;
 }
 
@@ -199,7 +199,10 @@ static struct sched_transport smtp = {.name = "smtp",
                                       .slot_cost = 5,
                                       .slot_loan = 3,
                                       .slot_discount = 50,
-                                      .minimum_slots = 1};
+                                      .minimum_slots = 1,
+                                      .pool = 100,
+                                      .refill_limit = 1,
+                                      .refill_delay_s = 1};
 
 struct err *mail_open(struct mail *w)
 {
@@ -212,6 +215,7 @@ struct err *mail_open(struct mail *w)
         .transport_count = 1,
         .fallback = smtp,
         .message_active_limit = sim.seed % 4 == 0 ? 3 : 100,
+        .message_recipient_limit = (int64_t)(sim.seed / 2 % 3), /* 0: all letters are in memory whole */
         .queue_run_delay_s = 1,
         .minimal_backoff_s = 1,
         .maximal_backoff_s = 4,

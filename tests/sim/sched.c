@@ -288,7 +288,7 @@ static void options_of(struct sched_options *o)
         .name = "smtp", .initial_concurrency = 5, .concurrency_limit = 20, .recipient_limit = 4,
         .failed_cohort_limit = 1, .positive_per_window = 1, .negative_per_window = 1,
         .slot_cost = 5, .slot_loan = 3, .slot_discount = 50, .minimum_slots = 3,
-        .pool = 20000, .extra_pool = 1000, .rate_serial = true,
+        .pool = 20000, .extra_pool = 1000, .refill_limit = 100, .refill_delay_s = 5, .rate_serial = true,
         .process_limit = processes[sim.seed % 3], .patience_ms = 5000};
     model.transports[1] = model.transports[0];
     model.transports[1].name = "rate";
@@ -299,7 +299,7 @@ static void options_of(struct sched_options *o)
         .transport_count = 2,
         .fallback = model.transports[0],
         .message_active_limit = sim.seed % 4 == 0 ? 1000 : 20000,
-        .message_recipient_limit = 20000,
+        .message_recipient_limit = sim.seed % 2 ? 2000 : 20000, /* the list is in memory in part */
         .recipient_minimum = 10,
         .queue_run_delay_s = RUN_S,
         .minimal_backoff_s = MINIMAL_S,

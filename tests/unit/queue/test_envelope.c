@@ -272,6 +272,94 @@ static void flipped_bytes_do_no_harm(void **state)
     arena_free(a);
 }
 
+/* What changes of recipients give, packed, is what packing them changed gives; and some can be read by themselves. */
+static const struct dsn some_whys[] = {
+    {.text = {"", 0}, .mta = {"", 0}, .diagnostic = {"", 0}},
+    {.status = "4.4.1", .text = {"refused", 7}, .mta = {"", 0}, .diagnostic = {"", 0}},
+    {.status = "4.3.0", .text = {"host mx said: 450 later", 23}, .mta = {"mx", 2}, .diagnostic = {"smtp; 450 later", 15}},
+};
+
+static void change_some(struct envelope *e, size_t n, struct buf *changes)
+{
+    for (; n > 0; n--) {
+        struct rcpt *r = &e->rcpts[rand_u64() % e->rcpt_count];
+        r->state = (enum rcpt_state)(rand_u64() % (RCPT_NOTIFIED + 1));
+        r->why = some_whys[rand_u64() % 3];
+        envelope_pack_change(&(struct rcpt_change){(uint32_t)(r - e->rcpts), r->state, &r->why}, changes);
+    }
+}
+
+static void assert_some(const struct envelope *e, struct str fixed, struct str states)
+{
+    struct arena *a = arena_new(0, 0);
+    struct envelope_place place = {0};
+    uint32_t indexes[8], at = 0;
+    uint8_t known[64];
+    assert_true(envelope_unpack_states(states, (uint32_t)e->rcpt_count, known));
+    while (at < e->rcpt_count) {
+        struct rcpt out[8];
+        size_t n = 0;
+        for (; at < e->rcpt_count && n < 8; at += 1 + (uint32_t)(rand_u64() % 3))
+            indexes[n++] = at;
+        assert_null(envelope_unpack_some(fixed, states, indexes, n, a, out, &place));
+        for (size_t i = 0; i < n; i++) {
+            const struct rcpt *want = &e->rcpts[indexes[i]];
+            assert_int_equal(out[i].index, indexes[i]);
+            assert_int_equal(out[i].state, want->state);
+            assert_int_equal(known[indexes[i]], want->state);
+            assert_str(out[i].address, want->address);
+            assert_str(out[i].original, want->original);
+            assert_str(out[i].orcpt, want->orcpt);
+            assert_string_equal(out[i].why.status, want->why.status);
+            assert_str(out[i].why.text, want->why.text);
+            assert_str(out[i].why.diagnostic, want->why.diagnostic);
+        }
+    }
+    arena_free(a);
+}
+
+static void changes_are_as_if_packed_anew(void **state)
+{
+    (void)state;
+    for (int round = 0; round < 2000; round++) {
+        struct arena *a = arena_new(0, 0);
+        struct envelope *e = sample(a), *head = NULL;
+        struct buf fixed = {0}, states = {0}, changes = {0}, got = {0}, want = {0};
+        uint32_t count = 0;
+        e->rcpt_count = 1 + rand_u64() % 40;
+        e->rcpts = arena_zalloc(a, e->rcpt_count * sizeof *e->rcpts);
+        for (size_t i = 0; i < e->rcpt_count; i++) {
+            struct rcpt *r = &e->rcpts[i];
+            *r = (struct rcpt){.original = arena_printf(a, "o-%zu", i), .orcpt = i % 3 ? STR("") : STR("rfc822;x")};
+            r->address = i % 2 ? r->original : arena_printf(a, "a-%zu@b", i);
+            r->why = some_whys[0];
+        }
+        change_some(e, rand_u64() % 20, &changes);
+        buf_reset(&changes);
+        envelope_pack_fixed(e, &fixed);
+        envelope_pack_states(e, &states);
+        assert_some(e, buf_str(&fixed), buf_str(&states));
+        struct envelope *copy = envelope_copy(e, a);
+        change_some(e, rand_u64() % 30, &changes);
+        envelope_pack_states(e, &want);
+        assert_true(envelope_change_states(buf_str(&states), (uint32_t)e->rcpt_count, buf_str(&changes), &got));
+        assert_str(buf_str(&got), buf_str(&want));
+        envelope_change_rcpts(buf_str(&changes), NULL, copy->rcpt_count, a, copy->rcpts);
+        assert_same(e, copy);
+        assert_null(envelope_unpack_head(buf_str(&fixed), a, &head, &count));
+        assert_int_equal(count, e->rcpt_count);
+        assert_str(head->sender, e->sender);
+        /* Cut short it is refused, or passed over. */
+        size_t cut = rand_u64() % (states.len + 1);
+        buf_reset(&got);
+        assert_int_equal(envelope_change_states(str_make(states.ptr, cut), count, STR(""), &got), cut == states.len);
+        struct buf *all[] = {&fixed, &states, &changes, &got, &want};
+        for (size_t i = 0; i < 5; i++)
+            buf_fini(all[i]);
+        arena_free(a);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -280,6 +368,7 @@ int main(void)
         cmocka_unit_test(states_of_all_kinds_come_back),
         cmocka_unit_test(damaged_halves_are_refused_or_read_as_something),
         cmocka_unit_test(a_plain_recipient_costs_seven_bytes_beside_its_address),
+        cmocka_unit_test(changes_are_as_if_packed_anew),
         cmocka_unit_test(every_cut_is_refused),
         cmocka_unit_test(flipped_bytes_do_no_harm),
     };

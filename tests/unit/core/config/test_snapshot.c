@@ -187,8 +187,7 @@ static const struct note_row note_rows[] = {
     {"a continuation of nothing is skipped", "", NULL},
     {"a dynamic name that is acted on", "smtp_destination_rate_delay = 1s\n", NULL},
     {"a list's share of the memory", "smtp_recipient_limit = 7\nsmtp_delivery_slot_loan = 1\n", NULL},
-    {"what a whole envelope in memory leaves nothing to do for", "smtp_recipient_refill_limit = 7\n",
-     "%s/main.cf: parameter smtp_recipient_refill_limit is known but not acted on by this version"},
+    {"how a list's recipients are read on", "smtp_recipient_refill_limit = 7\nsmtp_recipient_refill_delay = 2s\n", NULL},
     {"a dynamic name of no service", "nosuch_destination_rate_delay = 1s\n",
      "%s/main.cf: unused parameter: nosuch_destination_rate_delay=1s"},
 };
@@ -283,7 +282,8 @@ static void test_sched_options(void **state)
                                    "default_destination_concurrency_negative_feedback = 1 / concurrency\n"
                                    "default_transport_rate_delay = 50ms\nsmtp_rate_delay_serial = no\n"
                                    "default_delivery_slot_loan = 7\nsmtp_delivery_slot_cost = 9\n"
-                                   "smtp_extra_recipient_limit = 5\n"
+                                   "smtp_extra_recipient_limit = 5\nsmtp_recipient_refill_limit = 11\n"
+                                   "default_recipient_refill_delay = 1m\n"
                                    "minimal_backoff_time = 1m\nmaximal_queue_lifetime = 2\n",
                               MASTER);
     struct sched_options o;
@@ -306,6 +306,9 @@ static void test_sched_options(void **state)
     assert_int_equal(smtp->process_limit, 100);
     assert_true(smtp->lingering_max > 0); /* nobody has asked for that number */
     assert_int_equal(maildrop->lingering_max, 0);
+    assert_int_equal(smtp->refill_limit, 11);
+    assert_int_equal(maildrop->refill_limit, 100);
+    assert_int_equal(smtp->refill_delay_s, 60);
     assert_int_equal(o.message_recipient_limit, 20000);
     assert_int_equal(o.recipient_minimum, 10);
     assert_int_equal(o.backoff_jitter, 20);

@@ -96,7 +96,7 @@ static void resolve_again(struct entry *e, struct qmsg *q)
         r->transport = e->hop[i] % 2 ? "smtp" : "relay";
         r->nexthop = hop_of(q->arena, e->hop[i]).ptr;
     }
-    store_note_destinations(q);
+    store_note_destinations(q, q->env->rcpts, q->env->rcpt_count);
 }
 
 static void change(struct model *m)
