@@ -23,7 +23,7 @@
 #define MAP_BYTES ((size_t)64 << 30)
 #endif
 
-enum { READERS_DEFAULT = 512, KEY_MAX = 511, PAGE = 4096, AHEAD = 1 << 20 };
+enum { READERS_DEFAULT = 512, KEY_MAX = 511, PAGE = 4096, LINE = 64, AHEAD = 1 << 20 };
 
 struct kv {
     MDB_env *env;
@@ -32,7 +32,7 @@ struct kv {
     bool often_written;
     uint64_t looked_to; /* of the file: its pages up to here are in the page cache one by one, or were */
     char *path;
-    void *map; /* NULL = not looked for */
+    _Atomic(void *) map; /* NULL = not looked for */
     /* One finished read transaction, kept for the next reader: renewing is several times cheaper
      * than beginning. It pins no pages meanwhile. */
     _Atomic(struct kv_txn *) spare;
@@ -318,10 +318,12 @@ void kv_forget(struct kv *kv, size_t beyond)
     uint64_t bytes = kv_bytes(kv);
     if (bytes <= beyond || resident_bytes() <= beyond)
         return;
-    if (!kv->map)
-        kv->map = find_map(kv);
-    if (kv->map)
-        (void)madvise(kv->map, bytes, MADV_DONTNEED);
+    void *map = atomic_load_explicit(&kv->map, memory_order_relaxed);
+    if (!map)
+        map = find_map(kv);
+    atomic_store_explicit(&kv->map, map, memory_order_relaxed);
+    if (map)
+        (void)madvise(map, bytes, MADV_DONTNEED);
 }
 
 struct err *kv_path_id(const char *path, uint64_t *dev_out, uint64_t *ino_out,
@@ -557,6 +559,15 @@ struct err *kv_cursor_open(struct kv_txn *t, kv_table table, struct str from, st
     return NULL;
 }
 
+/* What was added to a page in order lies in it from its end to its beginning, key and value together: of long values the
+ * next one is on its way from memory while this one is looked at. To be wrong does no harm. */
+static void fetch_next(const struct str *key, const struct str *value)
+{
+    size_t n = key->len + value->len;
+    for (size_t at = 0; n >= LINE && n <= PAGE / 4 && at < n; at += LINE)
+        __builtin_prefetch(key->ptr - LINE - at);
+}
+
 struct err *kv_cursor_next(struct kv_cursor *c, struct str *key_out, struct str *value_out,
                            bool *found_out)
 {
@@ -570,8 +581,29 @@ struct err *kv_cursor_next(struct kv_cursor *c, struct str *key_out, struct str 
     if (rc == 0) {
         *key_out = str_of_val(&k);
         *value_out = str_of_val(&v);
+        fetch_next(key_out, value_out);
     }
     return NULL;
+}
+
+struct err *kv_cursor_seek(struct kv_cursor *c, struct str key, struct str *value_out,
+                           bool *found_out)
+{
+    MDB_val k = val_of(key), v;
+    int rc = key_possible(key) ? mdb_cursor_get(c->cursor, &k, &v, MDB_SET) : MDB_NOTFOUND;
+    if (rc != 0 && rc != MDB_NOTFOUND)
+        return failed(c->t->kv, "walk", rc);
+    c->started = rc == 0;
+    *found_out = rc == 0;
+    if (rc == 0)
+        *value_out = str_of_val(&v);
+    return NULL;
+}
+
+struct err *kv_cursor_del(struct kv_cursor *c)
+{
+    int rc = mdb_cursor_del(c->cursor, 0);
+    return rc ? failed(c->t->kv, "delete", rc) : NULL;
 }
 
 void kv_cursor_close(struct kv_cursor *c)

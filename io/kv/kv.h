@@ -55,6 +55,11 @@ struct err *kv_clear(struct kv_txn *t, kv_table table) MUST_USE;
 struct err *kv_cursor_open(struct kv_txn *t, kv_table table, struct str from, struct kv_cursor **out) MUST_USE;
 struct err *kv_cursor_next(struct kv_cursor *c, struct str *key_out, struct str *value_out,
                            bool *found_out) MUST_USE;
-void kv_cursor_close(struct kv_cursor *c);
+/* This very key: the walk goes on behind it. Cheap when it lies on the page where the cursor stands. */
+struct err *kv_cursor_seek(struct kv_cursor *c, struct str key, struct str *value_out,
+                           bool *found_out) MUST_USE;
+/* What it stands on; next gives what lies behind. */
+struct err *kv_cursor_del(struct kv_cursor *c) MUST_USE;
+void kv_cursor_close(struct kv_cursor *c); /* before its transaction ends */
 
 #endif

@@ -399,8 +399,34 @@ struct err *kv_cursor_next(struct kv_cursor *c, struct str *key_out, struct str 
     return NULL;
 }
 
+struct err *kv_cursor_seek(struct kv_cursor *c, struct str key, struct str *value_out,
+                           bool *found_out)
+{
+    const struct table *t = table_of(c->txn, c->table);
+    size_t i = lower(t, key, found_out);
+    c->started = *found_out;
+    if (!*found_out)
+        return NULL;
+    pair_unref(c->last);
+    c->last = t->at[i];
+    c->last->refs++;
+    *value_out = value_str(c->last);
+    return NULL;
+}
+
+struct err *kv_cursor_del(struct kv_cursor *c)
+{
+    bool found;
+    CHECK(c->started);
+    struct err *e = kv_del(c->txn, c->table, key_str(c->last), &found);
+    CHECK(found);
+    return e;
+}
+
 void kv_cursor_close(struct kv_cursor *c)
 {
+    if (c == NULL)
+        return;
     pair_unref(c->last);
     mem_free((char *)(uintptr_t)c->from.ptr);
     mem_free(c);

@@ -267,6 +267,62 @@ static void integer_keys_walk_in_number_order(void **state)
     kv_close(kv);
 }
 
+/* Two of three go, by two cursors side by side, in order and then from the other end; other keys come meanwhile. */
+static void what_a_cursor_finds_it_takes_out(void **state)
+{
+    (void)state;
+    enum { KEYS = 3000 };
+    struct kv *kv = open_env("env", (struct kv_options){.tables_max = 4});
+    struct kv_txn *t = begin(kv, true);
+    const kv_table tables[2] = {table(t, "long", true), table(t, "short", true)};
+    static const char text[200] = "value";
+    for (uint64_t i = 1; i <= KEYS; i++) {
+        assert_null(kv_put(t, tables[0], key_of(&i), str_make(text, sizeof(text))));
+        assert_null(kv_put(t, tables[1], key_of(&i), STR("x")));
+    }
+    struct kv_cursor *c[2];
+    for (int k = 0; k < 2; k++)
+        assert_null(kv_cursor_open(t, tables[k], STR_NULL, &c[k]));
+    struct str key, v;
+    bool found = false;
+    for (uint64_t n = 1; n <= KEYS; n++) {
+        uint64_t i = n <= KEYS / 2 ? n : KEYS + KEYS / 2 + 1 - n, fresh = KEYS + n;
+        for (int k = 0; k < 2 && i % 3 != 0; k++) {
+            assert_null(kv_cursor_seek(c[k], key_of(&i), &v, &found));
+            assert_true(found);
+            assert_int_equal(v.len, k == 0 ? sizeof(text) : 1);
+            assert_null(kv_cursor_del(c[k]));
+            assert_null(kv_cursor_seek(c[k], key_of(&i), &v, &found));
+            assert_false(found);
+        }
+        if (n % 7 == 0)
+            assert_null(kv_put(t, tables[0], key_of(&fresh), str_make(text, sizeof(text))));
+    }
+    /* What is next lies behind it. */
+    uint64_t at = 300;
+    assert_null(kv_cursor_seek(c[1], key_of(&at), &v, &found));
+    assert_true(found);
+    assert_null(kv_cursor_del(c[1]));
+    assert_null(kv_cursor_next(c[1], &key, &v, &found));
+    at = 303;
+    assert_true(found && str_eq(key, key_of(&at)));
+    kv_cursor_close(c[0]);
+    kv_cursor_close(c[1]);
+    assert_null(kv_commit(t));
+    t = begin(kv, false);
+    uint64_t count = 0;
+    assert_null(kv_count(t, tables[0], &count));
+    assert_int_equal(count, KEYS / 3 + KEYS / 7);
+    assert_null(kv_count(t, tables[1], &count));
+    assert_int_equal(count, KEYS / 3 - 1);
+    for (uint64_t i = 1; i <= KEYS; i++) {
+        assert_null(kv_get(t, tables[0], key_of(&i), &v, &found));
+        assert_int_equal(found, i % 3 == 0);
+    }
+    kv_abort(t);
+    kv_close(kv);
+}
+
 static void a_walk_from_nothing_starts_at_the_first(void **state)
 {
     (void)state;
@@ -433,6 +489,7 @@ int main(void)
         cmocka_unit_test(an_aborted_write_leaves_nothing),
         cmocka_unit_test(tables_opened_by_a_reader_stay_open),
         cmocka_unit_test(integer_keys_walk_in_number_order),
+        cmocka_unit_test(what_a_cursor_finds_it_takes_out),
         cmocka_unit_test(a_walk_from_nothing_starts_at_the_first),
         cmocka_unit_test(a_map_file_is_read_without_lock_files),
         cmocka_unit_test(a_full_map_says_so_and_stays_whole),
