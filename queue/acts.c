@@ -157,13 +157,18 @@ static bool act_one(struct doing *d, struct qmsg *m)
     UNREACHABLE();
 }
 
-enum queue_name queue_name_by(struct queue *q, uint64_t seq, uint32_t flags, bool deferred)
+enum queue_name queue_name_in(const struct umap *active, uint64_t seq, uint32_t flags, bool deferred)
 {
     if (flags & MESSAGE_HOLD)
         return QUEUE_HOLD;
-    if (umap_get(&q->sched->active, seq))
+    if (umap_get(active, seq))
         return QUEUE_ACTIVE;
     return deferred ? QUEUE_DEFERRED : QUEUE_INCOMING;
+}
+
+enum queue_name queue_name_by(struct queue *q, uint64_t seq, uint32_t flags, bool deferred)
+{
+    return queue_name_in(&q->sched->active, seq, flags, deferred);
 }
 
 enum queue_name queue_name_of(struct queue *q, uint64_t seq, uint32_t flags,

@@ -23,6 +23,8 @@ void err_copy_take(struct err_copy *c, struct err *e);
 struct err *err_copy_give(const struct err_copy *c);
 
 /* Which of postqueue's queues a message is in. */
+/* active: the seqs of the active queue. [any] when these are the caller's own */
+enum queue_name queue_name_in(const struct umap *active, uint64_t seq, uint32_t flags, bool deferred);
 enum queue_name queue_name_by(struct queue *q, uint64_t seq, uint32_t flags, bool deferred);
 enum queue_name queue_name_of(struct queue *q, uint64_t seq, uint32_t flags,
                               const struct envelope *env);

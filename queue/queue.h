@@ -175,8 +175,8 @@ struct queue_shape {
     unsigned queues; /* bits: 1 << enum queue_name */
     bool senders;    /* the sender's domain, of each message once; "" = the null sender */
 };
-/* Time goes with the queue, in slices of some ms, between which each(ctx, rows) is called on the calling fiber and may
- * yield; it ends the walk by returning false. */
+/* Time goes with the queue, on threads of the offload pool. each(ctx, rows) is called on fibers of the calling worker, one
+ * call at a time, and may yield; it ends the walk by returning false. */
 struct err *queue_shape(struct queue *q, const struct queue_shape *what,
                         bool (*each)(void *ctx, struct str rows), void *ctx) MUST_USE;
 

@@ -264,19 +264,6 @@ struct err *store_show(struct store *s, uint64_t seq, struct arena *a, struct st
     return e;
 }
 
-struct err *store_census(struct store *s, struct store_census *c, size_t max,
-                         void (*each)(void *ctx, const struct store_seen *m), void *ctx)
-{
-    struct err *e = store_wait_ready(s);
-    if (e == NULL && c->until == 0) {
-        c->until = atomic_load(&s->next_seq);
-        e = keeper_round(s, 0);
-    }
-    if (e == NULL)
-        e = index_census(s->index, c, max, each, ctx);
-    return index_trouble(s, e);
-}
-
 /* --- bulk */
 
 /* A list is at the most so long. */
@@ -309,7 +296,7 @@ bool store_remove_pick(struct store *s, const struct store_pick *p)
     qmsg_unref(m);
     if (m != NULL || umap_get(&s->dead, p->seq) != NULL)
         return false;
-    store_remove_row(s, p->seq, p->flags, p->spilled);
+    store_remove_row(s, p->seq, p->flags, p->due_us, p->spilled);
     return true;
 }
 

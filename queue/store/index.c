@@ -45,10 +45,9 @@ static void due_unkey(const uint8_t *key, struct store_due *out)
 
 void index_looked(struct index *x, size_t bytes)
 {
-    x->looked += bytes;
-    if (x->looked < LOOKED_MAX)
+    if (atomic_fetch_add_explicit(&x->looked, bytes, memory_order_relaxed) + bytes < LOOKED_MAX)
         return;
-    x->looked = 0;
+    atomic_store_explicit(&x->looked, 0, memory_order_relaxed);
     kv_forget(x->kv, RESIDENT_MAX);
 }
 
@@ -146,6 +145,10 @@ void index_close(struct index *x)
 {
     if (x == NULL)
         return;
+    if (x->holds > 0) {
+        x->holds--;
+        return;
+    }
     index_abort(x);
     kv_close(x->kv);
     label_fini(x);
@@ -154,6 +157,12 @@ void index_close(struct index *x)
     buf_fini(&x->dests);
     buf_fini(&x->delta);
     mem_free(x);
+}
+
+struct index *index_hold(struct index *x)
+{
+    x->holds++;
+    return x;
 }
 
 /* --- changing */
@@ -300,23 +309,54 @@ struct err *index_put(struct index *x, const struct index_row *row)
     return e;
 }
 
-struct err *index_del(struct index *x, uint64_t seq)
+/* Both halves of a row that is to go, where the cursors stand then. */
+static struct err *find_halves(struct index *x, uint64_t seq, struct index_row *out, bool *found_out)
+{
+    struct str msg, state = STR("");
+    bool found;
+    struct err *e = NULL;
+    if (x->at_msg == NULL)
+        e = kv_cursor_open(x->txn, x->msg, STR_NULL, &x->at_msg);
+    if (e == NULL && x->at_state == NULL)
+        e = kv_cursor_open(x->txn, x->state, STR_NULL, &x->at_state);
+    if (e == NULL)
+        e = kv_cursor_seek(x->at_msg, key_of(&seq), &msg, found_out);
+    if (e != NULL || !*found_out)
+        return e;
+    e = kv_cursor_seek(x->at_state, key_of(&seq), &state, &found);
+    index_looked(x, 2 * PAGE);
+    return e != NULL ? e : row_join(x, seq, msg, state, out);
+}
+
+struct err *index_del_dead(struct index *x, const struct index_dead *d)
 {
     bool found = false;
     struct index_row old;
-    struct err *e = row_get(x, x->txn, seq, &old, &found);
+    struct err *e = find_halves(x, d->seq, &old, &found);
     if (e != NULL || !found)
         return e;
     delta_add(x, old.place.epoch, -(int64_t)old.place.length);
     scrub_changes(x->scrub, &old, NULL);
     e = label_drop(x, &old);
-    if (e == NULL)
+    if (e == NULL && !d->purged)
         e = drop_due(x, &old);
     if (e == NULL)
-        e = kv_del(x->txn, x->state, key_of(&seq), &found);
+        e = kv_cursor_del(x->at_state);
     if (e == NULL)
-        e = kv_del(x->txn, x->msg, key_of(&seq), &found);
+        e = kv_cursor_del(x->at_msg);
     return e;
+}
+
+struct err *index_del(struct index *x, uint64_t seq)
+{
+    return index_del_dead(x, &(struct index_dead){.seq = seq});
+}
+
+static void close_cursors(struct index *x)
+{
+    kv_cursor_close(x->at_msg);
+    kv_cursor_close(x->at_state);
+    x->at_msg = x->at_state = NULL;
 }
 
 struct err *index_set(struct index *x, enum index_meta what, uint64_t value)
@@ -357,6 +397,7 @@ struct err *index_commit(struct index *x)
         index_abort(x);
         return e;
     }
+    close_cursors(x);
     e = kv_commit(x->txn);
     x->txn = NULL;
     scrub_settle(x->scrub, e == NULL);
@@ -371,6 +412,7 @@ struct err *index_commit(struct index *x)
 
 void index_abort(struct index *x)
 {
+    close_cursors(x);
     kv_abort(x->txn);
     x->txn = NULL;
     scrub_settle(x->scrub, false);
@@ -507,6 +549,29 @@ struct err *index_walk(struct index *x, uint64_t after_seq, struct arena *a, str
     kv_abort(t);
     if (e == NULL)
         *count_out = n;
+    return e;
+}
+
+struct err *index_first(struct index *x, uint64_t *seq_out)
+{
+    struct kv_txn *t;
+    struct kv_cursor *c;
+    struct str key, value;
+    bool found = false;
+    struct err *e = kv_begin(x->kv, false, &t);
+    if (e != NULL)
+        return e;
+    e = kv_cursor_open(t, x->msg, STR_NULL, &c);
+    if (e == NULL) {
+        e = kv_cursor_next(c, &key, &value, &found);
+        if (e == NULL && found && key.len != sizeof *seq_out)
+            e = err_new(ERR_DAMAGED, 0, "index table `msg`");
+        *seq_out = 0;
+        if (e == NULL && found)
+            memcpy(seq_out, key.ptr, sizeof *seq_out);
+        kv_cursor_close(c);
+    }
+    kv_abort(t);
     return e;
 }
 

@@ -55,14 +55,24 @@ struct index_row {
 struct err *index_open(struct store *s, const char *path, struct index **out) MUST_USE;
 /* Only to look, also while a server has it open. s: its secret is used. ERR_NOTFOUND: there is none. */
 struct err *index_open_read(struct store *s, const char *path, struct index **out) MUST_USE;
-void index_close(struct index *x);
+void index_close(struct index *x); /* also what was held */
 
 /* --- one write transaction at a time. */
 struct err *index_begin(struct index *x) MUST_USE;
 struct err *index_put(struct index *x, const struct index_row *row) MUST_USE; /* ERR_DAMAGED */
 struct err *index_del(struct index *x, uint64_t seq) MUST_USE;
-/* Before the rows of many messages go: takes them out of `due`. They must not come back. Does it in slices; yields. */
-struct err *index_purge_due(struct index *x, const struct buf *seqs) MUST_USE; /* u64 each */
+/* A message whose row is to go. */
+struct index_dead {
+    uint64_t seq;
+    int64_t due_us; /* where it is thought to stand in `due` */
+    bool purged;    /* it did, and was taken out of it */
+};
+struct err *index_del_dead(struct index *x, const struct index_dead *d) MUST_USE;
+/* Before the rows of many messages go: takes them out of `due`. They must not come back. Does it in slices; yields.
+ * They are in the order of their numbers afterwards. */
+struct err *index_purge_due(struct index *x, struct buf *dead) MUST_USE; /* struct index_dead each */
+/* Into the order of their numbers. */
+void index_sort_dead(struct buf *dead);
 enum index_meta { INDEX_SECRET, INDEX_COVERED, INDEX_NEXT_SEQ, INDEX_STALE, INDEX_UNREAD };
 struct err *index_set(struct index *x, enum index_meta what, uint64_t value) MUST_USE;
 /* On success the segments' live bytes in memory follow. */
@@ -86,9 +96,10 @@ struct err *index_walk(struct index *x, uint64_t after_seq, struct arena *a, str
 /* The envelope of a row that was got, in a. ERR_DAMAGED. */
 struct err *index_envelope(const struct index_row *row, struct arena *a,
                            struct envelope **out) MUST_USE;
-/* store_census. */
-struct err *index_census(struct index *x, struct store_census *c, size_t max,
-                         void (*each)(void *ctx, const struct store_seen *m), void *ctx) MUST_USE;
+/* It stays open as long as somebody holds it, also when it has been closed. [scheduler] */
+struct index *index_hold(struct index *x);
+/* The first key of `msg`; 0 = none. */
+struct err *index_first(struct index *x, uint64_t *seq_out) MUST_USE;
 /* Messages, and those of them that are on hold (they have no due time). */
 struct err *index_count(struct index *x, uint64_t *out, uint64_t *held_out) MUST_USE;
 /* Calls each(ctx, epoch, bytes) for every row of `live`. */

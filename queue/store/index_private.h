@@ -2,6 +2,7 @@
 #ifndef QUEUE_STORE_INDEX_PRIVATE_H
 #define QUEUE_STORE_INDEX_PRIVATE_H
 
+#include "queue/store/alive.h"
 #include "queue/store/private.h"
 
 enum { INDEX_FORMAT = 3 };
@@ -18,22 +19,32 @@ struct filing {
     struct umap renewed; /* seqs that got other labels meanwhile: they stay in `fresh` */
 };
 
+/* Labels without a row on their way out (label.c). */
+struct sweep {
+    bool on, counted, ended;
+    struct alive alive;
+    uint64_t row_at; /* seq to count from */
+    uint8_t label_at[LABEL_KEY];
+    int64_t known, dropped; /* how many there were said to be; how many have been found */
+};
+
 struct index {
     struct store *store;
     struct kv *kv;
     kv_table msg, state, due, held, live, label, fresh, meta;
     struct kv_txn *txn;
+    struct kv_cursor *at_msg, *at_state; /* in it, where the last row was deleted; NULL = not open */
     struct buf row, changing; /* being packed: halves of a row */
     struct buf dests; /* of the row that is replaced */
     struct buf delta; /* of struct delta: what this transaction changes in `live` */
     struct scrub *scrub; /* under way, or NULL */
-    size_t looked;    /* bytes of the map that were looked at since kv_forget */
+    unsigned holds;
+    _Atomic size_t looked; /* bytes of the map that were looked at since kv_forget */
     /* --- labels */
     size_t fresh_min, stale_min;
     int64_t stale, stale_stored; /* entries of `label` without a row, about */
     struct filing filing;
-    bool sweeping;
-    uint8_t sweep_at[LABEL_KEY];
+    struct sweep sweep;
 };
 
 static inline struct str key_of(const uint64_t *n)
@@ -72,11 +83,14 @@ struct err *row_read(const struct index *x, struct kv_txn *t, uint64_t seq, stru
 /* Both halves are there. */
 struct err *row_join(const struct index *x, uint64_t seq, struct str msg, struct str state,
                      struct index_row *out) MUST_USE;
+/* What the half in `state` says, alone. */
+struct err *row_state(const struct index *x, uint64_t seq, struct str state,
+                      struct index_row *out) MUST_USE;
 size_t row_bytes(const struct index_row *row); /* of the file, about */
 
 /* --- index.c */
 void index_due_key(int64_t due_us, uint64_t seq, uint8_t out[DUE_KEY]);
-/* So many bytes of the map were looked at: once it is a lot they are forgotten. */
+/* [any] So many bytes of the map were looked at: once it is a lot they are forgotten. */
 void index_looked(struct index *x, size_t bytes);
 
 /* Does it stand where its flags and due time say? */

@@ -12,10 +12,10 @@
 
 enum {
     ROWS_AT_ONCE = 1000,
+    DEAD_AT_ONCE = 3000, /* the same time: neighbours go together */
     WARN_EVERY_S = 60,
     COVER_STEP = 8 << 20,
-    TIDY_MS = 200,
-    PURGE_MIN = 4000
+    TIDY_MS = 200
 };
 
 /* One index round. First, in one breath, what is to be written is taken off the lists and the
@@ -27,7 +27,7 @@ enum {
 struct round {
     struct store *store;
     struct list young, dirty;
-    struct buf dead;    /* u64 each */
+    struct buf dead;    /* struct index_dead each */
     struct buf unlinks; /* u64 each */
     uint64_t covered;
     bool rebuilding; /* not all is told by index and lists: how far the index has come is for others to say */
@@ -142,9 +142,17 @@ static void sort_rows(struct round *r)
 
 static void sort_dead(void *arg)
 {
-    struct buf *dead = arg;
-    if (dead->len > 0)
-        qsort(dead->ptr, dead->len / sizeof(uint64_t), sizeof(uint64_t), by_seq);
+    index_sort_dead(arg);
+}
+
+static size_t dead_count(const struct round *r)
+{
+    return r->dead.len / sizeof(struct index_dead);
+}
+
+static struct index_dead *dead_of(const struct round *r)
+{
+    return (struct index_dead *)(void *)r->dead.ptr;
 }
 
 /* After an act on all mail they are hundreds of thousands: taken as they lie, and sorted elsewhere. While the index is
@@ -156,18 +164,15 @@ static void take_dead(struct round *r)
     s->dead_new = (struct buf){0};
     if (s->first_new == 0)
         return;
-    size_t to = 0;
-    for (size_t at = 0; at < r->dead.len; at += sizeof(uint64_t)) {
-        uint64_t seq;
-        memcpy(&seq, r->dead.ptr + at, sizeof seq);
-        if (store_hides(s, seq)) {
-            buf_add(&s->dead_new, &seq, sizeof seq);
-        } else {
-            memcpy(r->dead.ptr + to, &seq, sizeof seq);
-            to += sizeof seq;
-        }
+    struct index_dead *d = dead_of(r);
+    size_t to = 0, n = dead_count(r);
+    for (size_t at = 0; at < n; at++) {
+        if (store_hides(s, d[at].seq))
+            buf_add(&s->dead_new, &d[at], sizeof *d);
+        else
+            d[to++] = d[at];
     }
-    r->dead.len = to;
+    r->dead.len = to * sizeof *d;
 }
 
 static void round_take(struct round *r, int64_t born_before_ns)
@@ -215,7 +220,7 @@ static void put_back(struct round *r)
     pthread_mutex_unlock(&s->log.lock);
     splice_front(&s->dirty, &r->dirty);
     buf_add(&s->unlinks, r->unlinks.ptr, r->unlinks.len);
-    size_t done = r->dead_at * sizeof(uint64_t);
+    size_t done = r->dead_at * sizeof(struct index_dead);
     buf_add(&s->dead_new, r->dead.ptr + done, r->dead.len - done);
 }
 
@@ -246,13 +251,8 @@ static struct err *put_some(struct round *r)
         list_push_back(&r->put_dirty, node);
         e = put_row(r, CONTAINER(node, struct message, dirty_link));
     }
-    size_t dead = r->dead.len / sizeof(uint64_t);
-    for (r->dead_to = r->dead_at; e == NULL && n < ROWS_AT_ONCE && r->dead_to < dead; n++) {
-        uint64_t seq;
-        memcpy(&seq, r->dead.ptr + r->dead_to * sizeof seq, sizeof seq);
-        r->dead_to++;
-        e = index_del(r->store->index, seq);
-    }
+    for (r->dead_to = r->dead_at; e == NULL && n < DEAD_AT_ONCE && r->dead_to < dead_count(r); n++)
+        e = index_del_dead(r->store->index, &dead_of(r)[r->dead_to++]);
     return e;
 }
 
@@ -270,7 +270,7 @@ static void put_done(struct round *r)
             if (store_crowded(r->store))
                 qmsg_drop_content(&m->pub);
         } else { /* removed while the round waited: its REMOVE is not safe yet, its row goes with the next */
-            store_set_dead(r->store, m->pub.seq);
+            store_set_dead(r->store, m->pub.seq, m->due_us);
         }
         qmsg_unref(&m->pub);
     }
@@ -281,17 +281,14 @@ static void put_done(struct round *r)
             part_put_done(m->pub.part);
         qmsg_unref(&m->pub);
     }
-    for (; r->dead_at < r->dead_to; r->dead_at++) {
-        uint64_t seq;
-        memcpy(&seq, r->dead.ptr + r->dead_at * sizeof seq, sizeof seq);
-        (void)umap_del(&r->store->dead, seq);
-    }
+    for (; r->dead_at < r->dead_to; r->dead_at++)
+        (void)umap_del(&r->store->dead, dead_of(r)[r->dead_at].seq);
 }
 
 static bool all_put(const struct round *r)
 {
     return list_empty(&r->young) && list_empty(&r->dirty) &&
-           r->dead_to * sizeof(uint64_t) == r->dead.len;
+           r->dead_to == dead_count(r);
 }
 
 static struct err *write_rows(struct round *r)
@@ -299,7 +296,7 @@ static struct err *write_rows(struct round *r)
     struct index *x = r->store->index;
     bool last = false;
     /* Whoever looks through all rows at the same time wants to find each in `due`. */
-    if (r->dead.len >= PURGE_MIN * sizeof(uint64_t) && r->store->proven) {
+    if (dead_count(r) >= r->store->purge_rows && r->store->proven) {
         struct err *e = index_purge_due(x, &r->dead);
         if (e != NULL)
             return e;
@@ -363,7 +360,7 @@ struct err *keeper_round(struct store *s, int64_t min_age_ms)
     s->round_ns = clock_mono_ns();
     round_take(&r, s->round_ns - min_age_ms * NS_PER_MS);
     e = log_sync(&s->log);
-    if (r.dead.len >= PURGE_MIN * sizeof(uint64_t))
+    if (dead_count(&r) >= s->purge_rows)
         offload(sort_dead, &r.dead);
     else
         sort_dead(&r.dead);

@@ -11,6 +11,8 @@
  * page that is written takes several entries at any size. */
 enum { FRESH_MIN = 32768, FRESH_MAX = 262144, FRESH_SHARE = 8, STALE_MIN = 65536 };
 enum { GATHER_AT_ONCE = 2000, KEYS_AT_ONCE = 1000, DROP_AT_ONCE = 4000, LOWER_PIECE = 256, PAGE = 4096 };
+/* Of a sweep. */
+enum { ROWS_AT_ONCE = 10000, STALE_AT_ONCE = 10000, ROW_STATE = 200 };
 
 struct label_set {
     size_t n;
@@ -140,6 +142,8 @@ struct err *label_renew(struct index *x, const struct index_row *row)
         put_u64(packed + 8 * i, set.hash[i]);
     if (x->filing.on)
         (void)umap_put(&x->filing.renewed, row->seq, x);
+    if (x->sweep.on)
+        alive_add(&x->sweep.alive, row->seq);
     return kv_put_last(x->txn, x->fresh, key_of(&row->seq), str_make((const char *)packed, set.n * 8));
 }
 
@@ -175,6 +179,7 @@ static void filing_end(struct index *x)
 void label_fini(struct index *x)
 {
     filing_end(x);
+    alive_fini(&x->sweep.alive);
 }
 
 static void gather(struct filing *f, uint64_t seq, struct str hashes)
@@ -296,67 +301,120 @@ static struct err *file_some(struct index *x)
     return e;
 }
 
-/* --- sweeping */
+/* --- sweeping: which rows there are is taken from the keys of `state`, in their order; then the labels are
+ * gone through in theirs. To look each one's row up would be to meet the rows in no order at all. */
 
-static struct err *find_stale(struct index *x, struct kv_txn *t, struct buf *stale)
+static void sweep_end(struct index *x)
 {
+    alive_fini(&x->sweep.alive);
+    x->sweep = (struct sweep){0};
+}
+
+static void sweep_begin(struct index *x, uint64_t rows)
+{
+    x->sweep = (struct sweep){.on = true, .known = x->stale};
+    alive_init(&x->sweep.alive, rows);
+}
+
+static struct err *count_some(struct index *x, struct kv_txn *t)
+{
+    struct sweep *w = &x->sweep;
     struct kv_cursor *c;
     bool found = true;
-    struct err *e = kv_cursor_open(t, x->label, str_make((const char *)x->sweep_at, LABEL_KEY), &c);
+    struct err *e = kv_cursor_open(t, x->state, key_of(&w->row_at), &c);
     if (e != NULL)
         return e;
-    for (size_t n = 0; n < KEYS_AT_ONCE; n++) {
+    for (size_t n = 0; e == NULL && n < ROWS_AT_ONCE; n++) {
         struct str key, value;
-        bool alive;
+        e = kv_cursor_next(c, &key, &value, &found);
+        if (e == NULL && found && key.len != sizeof w->row_at)
+            e = err_new(ERR_DAMAGED, 0, "index table `state`");
+        if (e != NULL || !found)
+            break;
+        memcpy(&w->row_at, key.ptr, sizeof w->row_at);
+        alive_add(&w->alive, w->row_at);
+        w->row_at++;
+        index_looked(x, ROW_STATE);
+    }
+    kv_cursor_close(c);
+    w->counted = !found;
+    return e;
+}
+
+/* Labels are taken out as they are met. */
+static struct err *drop_stale(struct index *x, size_t *dropped_out)
+{
+    struct sweep *w = &x->sweep;
+    struct kv_cursor *c;
+    bool found = true;
+    size_t dropped = 0;
+    struct err *e = kv_cursor_open(x->txn, x->label, str_make((const char *)w->label_at, LABEL_KEY), &c);
+    if (e != NULL)
+        return e;
+    for (size_t n = 0; e == NULL && n < STALE_AT_ONCE && dropped < KEYS_AT_ONCE; n++) {
+        struct str key, value;
         e = kv_cursor_next(c, &key, &value, &found);
         if (e == NULL && found && key.len != LABEL_KEY)
             e = err_new(ERR_DAMAGED, 0, "index table `label`");
         if (e != NULL || !found)
             break;
-        memcpy(x->sweep_at, key.ptr, LABEL_KEY);
-        e = has_row(x, t, get_be64(x->sweep_at + 8), &alive);
-        if (e != NULL)
-            break;
-        if (!alive)
-            buf_add(stale, x->sweep_at, LABEL_KEY);
+        memcpy(w->label_at, key.ptr, LABEL_KEY);
+        index_looked(x, 2 * LABEL_KEY);
+        if (alive_has(&w->alive, get_be64(w->label_at + 8)))
+            continue;
+        e = kv_cursor_del(c);
+        dropped++;
     }
     kv_cursor_close(c);
-    x->sweeping = found;
+    w->ended = !found;
+    *dropped_out = dropped;
     return e;
 }
 
-static struct err *drop_stale(struct index *x, const struct buf *stale)
+/* What is still without a row: those that were not told from others, and those whose row went meanwhile. */
+static int64_t stale_left(const struct index *x)
 {
+    const struct sweep *w = &x->sweep;
+    int64_t wrong = alive_wrong_percent(&w->alive);
+    int64_t missed = wrong < 100 ? w->dropped * wrong / (100 - wrong) : 0;
+    int64_t fresh = x->stale + w->dropped - w->known;
+    return missed + (fresh > 0 ? fresh : 0);
+}
+
+static struct err *sweep_labels(struct index *x)
+{
+    size_t n = 0;
     struct err *e = index_begin(x);
     if (e != NULL)
         return e;
-    for (size_t at = 0; e == NULL && at < stale->len; at += LABEL_KEY) {
-        bool found;
-        e = kv_del(x->txn, x->label, str_make(stale->ptr + at, LABEL_KEY), &found);
+    e = drop_stale(x, &n);
+    if (e != NULL || (n == 0 && !x->sweep.ended)) {
+        index_abort(x);
+        return e;
     }
-    x->stale -= (int64_t)(stale->len / LABEL_KEY);
-    if (!x->sweeping || x->stale < 0)
-        x->stale = 0; /* it is an estimate, and now we know */
-    if (e == NULL)
-        return index_commit(x);
-    index_abort(x);
+    x->stale -= (int64_t)n;
+    x->sweep.dropped += (int64_t)n;
+    if (x->sweep.ended)
+        x->stale = stale_left(x);
+    return index_commit(x);
+}
+
+static struct err *sweep_rows(struct index *x)
+{
+    struct kv_txn *t;
+    struct err *e = kv_begin(x->kv, false, &t);
+    if (e != NULL)
+        return e;
+    e = count_some(x, t);
+    kv_abort(t);
     return e;
 }
 
 static struct err *sweep_some(struct index *x)
 {
-    struct kv_txn *t;
-    struct buf stale = {0};
-    struct err *e = kv_begin(x->kv, false, &t);
-    if (e != NULL)
-        return e;
-    e = find_stale(x, t, &stale);
-    kv_abort(t);
-    if (e == NULL && (stale.len > 0 || !x->sweeping))
-        e = drop_stale(x, &stale);
-    buf_fini(&stale);
-    if (e != NULL)
-        x->sweeping = false;
+    struct err *e = x->sweep.counted ? sweep_labels(x) : sweep_rows(x);
+    if (e != NULL || x->sweep.ended)
+        sweep_end(x);
     return e;
 }
 
@@ -415,21 +473,20 @@ struct err *index_tidy(struct index *x, bool *more_out)
     struct err *e = NULL;
     CHECK(x->txn == NULL);
     *more_out = false;
-    if (!x->filing.on && !x->sweeping) {
+    if (!x->filing.on && !x->sweep.on) {
         e = sizes_of(x, &n);
         if (e != NULL)
             return e;
         if (n.rows == 0)
             return n.fresh + n.labels > 0 ? clear(x) : NULL;
         x->filing.on = enough_to_file(x, &n);
-        x->sweeping = !x->filing.on && enough_to_sweep(x, &n);
-        if (x->sweeping)
-            memset(x->sweep_at, 0, sizeof x->sweep_at);
+        if (!x->filing.on && enough_to_sweep(x, &n))
+            sweep_begin(x, n.rows);
     }
     if (x->filing.on)
         e = file_some(x);
-    else if (x->sweeping)
+    else if (x->sweep.on)
         e = sweep_some(x);
-    *more_out = e == NULL && (x->filing.on || x->sweeping);
+    *more_out = e == NULL && (x->filing.on || x->sweep.on);
     return e;
 }

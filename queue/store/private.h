@@ -137,6 +137,7 @@ struct store {
         uint64_t bytes, done; /* of the log */
     } rebuild;
     unsigned scrub_rows; /* looked at in one go, at most */
+    uint32_t purge_rows; /* store_options */
     bool proven; /* every row of the index fits the others (scrub.c): space may be taken by it */
     struct event ready, minder_wanted, minder_gone;
     bool waits_over;
@@ -145,7 +146,7 @@ struct store {
     _Atomic int ready_percent;
     struct list dirty;  /* INDEXED messages whose row is stale */
     struct umap dead;   /* seq of removed messages whose row is still there -> anything */
-    struct buf dead_new; /* u64 each: of those that no round has taken; some may have left `dead` since */
+    struct buf dead_new; /* struct index_dead each: of those that no round has taken; some may have left `dead` since */
     struct buf unlinks; /* seq (u64 each) of spilled files to delete once REMOVE is safe */
     struct timer mark_timer;
     bool mark_timer_set;
@@ -153,6 +154,7 @@ struct store {
     bool stopping;
     struct sem round; /* one index round at a time */
     int64_t round_ns; /* when the last one began */
+    unsigned lookers; /* census under way, from other threads */
     bool stuck;       /* it failed: what has come or changed since is known in memory alone */
     int64_t warned_ns;
     _Atomic bool wake_posted;
@@ -241,10 +243,11 @@ void segment_said(struct segment *g, uint64_t seq); /* log.lock */
 struct err *store_say_again(struct qmsg *m) MUST_USE;
 /* A REMOVE of a message that is gone already. */
 void store_say_removed(struct store *s, uint64_t seq);
-void store_set_dead(struct store *s, uint64_t seq); /* its index row is to go */
+/* Its index row is to go. due_us: as the row has it, if nothing has changed since. */
+void store_set_dead(struct store *s, uint64_t seq, int64_t due_us);
 void store_set_dirty(struct message *m); /* its index row is to be written */
 /* store_remove for a message that is in the index and not in memory. */
-void store_remove_row(struct store *s, uint64_t seq, uint32_t flags, bool spilled);
+void store_remove_row(struct store *s, uint64_t seq, uint32_t flags, int64_t due_us, bool spilled);
 
 /* --- keeper.c */
 void keeper_start(struct store *s);

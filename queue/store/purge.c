@@ -6,75 +6,77 @@
 
 #include "io/fiber/offload.h"
 
-enum { SEQS_AT_ONCE = 2000, KEYS_AT_ONCE = 2000 };
+enum { KEYS_AT_ONCE = 4000, LOOKED = 1024 };
 
-static struct err *gather_some(struct index *x, const struct buf *seqs, size_t *at,
-                               struct buf *keys)
+static int by_seq(const void *a, const void *b)
 {
-    struct kv_txn *t;
-    struct err *e = kv_begin(x->kv, false, &t);
-    if (e != NULL)
-        return e;
-    for (size_t n = 0; e == NULL && n < SEQS_AT_ONCE && *at < seqs->len; n++) {
-        uint64_t seq;
-        struct index_row row;
+    const struct index_dead *l = a, *r = b;
+    return (l->seq > r->seq) - (l->seq < r->seq);
+}
+
+static int by_due(const void *a, const void *b)
+{
+    const struct index_dead *l = a, *r = b;
+    return l->due_us != r->due_us ? (l->due_us > r->due_us) - (l->due_us < r->due_us) : by_seq(a, b);
+}
+
+void index_sort_dead(struct buf *dead)
+{
+    if (dead->len > 0)
+        qsort(dead->ptr, dead->len / sizeof(struct index_dead), sizeof(struct index_dead), by_seq);
+}
+
+static void sort_by_seq(void *arg)
+{
+    index_sort_dead(arg);
+}
+
+static void sort_by_due(void *arg)
+{
+    struct buf *dead = arg;
+    qsort(dead->ptr, dead->len / sizeof(struct index_dead), sizeof(struct index_dead), by_due);
+}
+
+/* One that is not where it was thought to be is looked for when its row goes. */
+static struct err *drop(struct index *x, struct index_dead *dead, size_t n)
+{
+    struct err *e = NULL;
+    for (size_t i = 0; e == NULL && i < n; i++) {
         uint8_t key[DUE_KEY];
-        bool found;
-        memcpy(&seq, seqs->ptr + *at, sizeof seq);
-        *at += sizeof seq;
-        e = row_get(x, t, seq, &row, &found);
-        if (e != NULL || !found || (row.flags & MESSAGE_HOLD))
-            continue;
-        index_due_key(row.due_us, seq, key);
-        buf_add(keys, key, sizeof key);
+        index_due_key(dead[i].due_us, dead[i].seq, key);
+        e = kv_del(x->txn, x->due, str_make((const char *)key, DUE_KEY), &dead[i].purged);
+        index_looked(x, LOOKED);
     }
-    kv_abort(t);
     return e;
 }
 
-static int by_key(const void *a, const void *b)
-{
-    return memcmp(a, b, DUE_KEY);
-}
-
-static void sort(void *arg)
-{
-    struct buf *keys = arg;
-    if (keys->len > 0)
-        qsort(keys->ptr, keys->len / DUE_KEY, DUE_KEY, by_key);
-}
-
-static struct err *drop_some(struct index *x, const struct buf *keys, size_t *at)
+static struct err *drop_some(struct index *x, struct index_dead *dead, size_t n)
 {
     struct err *e = index_begin(x);
-    if (e != NULL)
-        return e;
-    for (size_t n = 0; e == NULL && n < KEYS_AT_ONCE && *at < keys->len; n++) {
-        bool found;
-        e = kv_del(x->txn, x->due, str_make(keys->ptr + *at, DUE_KEY), &found);
-        *at += DUE_KEY;
-        index_looked(x, DUE_KEY);
+    if (e == NULL) {
+        e = drop(x, dead, n);
+        if (e == NULL)
+            e = index_commit(x);
+        else
+            index_abort(x);
     }
-    if (e == NULL)
-        return index_commit(x);
-    index_abort(x);
+    for (size_t i = 0; e != NULL && i < n; i++)
+        dead[i].purged = false;
     return e;
 }
 
-struct err *index_purge_due(struct index *x, const struct buf *seqs)
+struct err *index_purge_due(struct index *x, struct buf *dead)
 {
-    struct buf keys = {0};
     struct err *e = NULL;
-    for (size_t at = 0; e == NULL && at < seqs->len;) {
-        e = gather_some(x, seqs, &at, &keys);
+    size_t count = dead->len / sizeof(struct index_dead);
+    if (count == 0)
+        return NULL;
+    offload(sort_by_due, dead);
+    struct index_dead *d = (struct index_dead *)(void *)dead->ptr;
+    for (size_t at = 0; e == NULL && at < count; at += KEYS_AT_ONCE) {
+        e = drop_some(x, d + at, count - at < KEYS_AT_ONCE ? count - at : KEYS_AT_ONCE);
         fiber_yield();
     }
-    if (e == NULL)
-        offload(sort, &keys);
-    for (size_t at = 0; e == NULL && at < keys.len;) {
-        e = drop_some(x, &keys, &at);
-        fiber_yield();
-    }
-    buf_fini(&keys);
+    offload(sort_by_seq, dead);
     return e;
 }

@@ -14,6 +14,7 @@ enum step {
     STEP_MANY,
     STEP_HELD,
     STEP_ALL,
+    STEP_BRIEF,
     STEP_END
 };
 enum { ROWS_AT_ONCE = 1000, FRESH_AT_ONCE = 10000, PAGE = 4096 };
@@ -197,6 +198,23 @@ static struct err *try_value(struct slice *s, uint64_t seq, struct str value)
     return e;
 }
 
+/* Half of what is there answers it. */
+static struct err *try_state(struct slice *s, uint64_t seq, struct str value)
+{
+    struct index_row row;
+    struct err *e = row_state(s->x, seq, value, &row);
+    s->rows++;
+    if (e != NULL)
+        return e;
+    index_looked(s->x, row_bytes(&row));
+    if (umap_get(&s->x->store->dead, seq) == NULL)
+        s->out[s->count++] = (struct store_pick){.seq = seq,
+                                                 .due_us = row.due_us,
+                                                 .flags = row.flags,
+                                                 .deferred = row.deferred};
+    return NULL;
+}
+
 static struct err *try_seq(struct slice *s, uint64_t seq)
 {
     struct str value;
@@ -247,6 +265,8 @@ static struct err *entry(struct slice *s, struct str key, struct str value, bool
     s->q->at = seq + 1;
     if (s->q->step == STEP_FRESH && !hash_listed(value, &s->wanted))
         return NULL;
+    if (s->q->step == STEP_BRIEF)
+        return try_state(s, seq, value);
     if (s->q->step != STEP_ALL)
         return try_seq(s, seq);
     return try_value(s, seq, value);
@@ -261,6 +281,8 @@ static kv_table table_of(const struct slice *s)
         return s->x->held;
     case STEP_ALL:
         return s->x->msg;
+    case STEP_BRIEF:
+        return s->x->state;
     default:
         return s->x->label;
     }
@@ -300,7 +322,10 @@ static void next_step(struct slice *s)
     q->at = 0;
     switch (q->step) {
     case STEP_BEGIN:
-        q->step = by_label(q) ? STEP_FRESH : q->held ? STEP_HELD : STEP_ALL;
+        q->step = by_label(q) ? STEP_FRESH
+                  : q->held   ? STEP_HELD
+                  : q->brief  ? STEP_BRIEF
+                              : STEP_ALL;
         break;
     case STEP_FIRST:
         q->step = s->wanted.second != 0 ? STEP_SECOND : STEP_MANY;

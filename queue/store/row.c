@@ -72,26 +72,24 @@ void row_pack_state(struct index *x, const struct index_row *row)
     row_sign(x, row->seq, STATE_SUM, &x->changing);
 }
 
+/* Both are as long as their fixed part at least: they have been found good. */
 static void msg_unpack(struct str value, struct index_row *out)
 {
-    struct rd r = rd_of(value);
-    (void)rd_u8(&r);
-    out->place.spilled = rd_u8(&r) & ROW_SPILLED;
-    (void)rd_u16(&r);
-    out->place.at = rd_u32(&r);
-    out->place.epoch = rd_u64(&r);
-    out->place.length = rd_u32(&r);
+    const uint8_t *p = (const uint8_t *)value.ptr;
+    out->place.spilled = p[1] & ROW_SPILLED;
+    out->place.at = get_u32(p + 4);
+    out->place.epoch = get_u64(p + 8);
+    out->place.length = get_u32(p + 16);
     out->envelope = str_from(value, MSG_FIXED);
 }
 
 static void state_unpack(struct str value, struct index_row *out)
 {
-    struct rd r = rd_of(value);
-    (void)rd_u8(&r);
-    out->deferred = rd_u8(&r) & ROW_DEFERRED;
-    size_t dests = rd_u16(&r);
-    out->flags = rd_u32(&r);
-    out->due_us = (int64_t)rd_u64(&r);
+    const uint8_t *p = (const uint8_t *)value.ptr;
+    out->deferred = p[1] & ROW_DEFERRED;
+    size_t dests = (size_t)(p[2] | p[3] << 8);
+    out->flags = get_u32(p + 4);
+    out->due_us = (int64_t)get_u64(p + 8);
     out->dests = str_head(str_from(value, STATE_FIXED), dests);
     out->states = str_from(value, STATE_FIXED + dests);
 }
@@ -103,6 +101,15 @@ struct err *row_join(const struct index *x, uint64_t seq, struct str msg, struct
         return err_new(ERR_DAMAGED, 0, "index row of message %llx", (unsigned long long)seq);
     *out = (struct index_row){.seq = seq};
     msg_unpack(msg, out);
+    state_unpack(state, out);
+    return NULL;
+}
+
+struct err *row_state(const struct index *x, uint64_t seq, struct str state, struct index_row *out)
+{
+    if (!row_good(x, seq, STATE_SUM, state))
+        return err_new(ERR_DAMAGED, 0, "index row of message %llx", (unsigned long long)seq);
+    *out = (struct index_row){.seq = seq};
     state_unpack(state, out);
     return NULL;
 }

@@ -11,7 +11,7 @@
 #include <stdio.h>
 #include <unistd.h>
 
-enum { MARK_RCPTS_MAX = 1000, SCRUB_ROWS = 1000, REPLAY_ROWS = 1000 };
+enum { MARK_RCPTS_MAX = 1000, SCRUB_ROWS = 1000, REPLAY_ROWS = 1000, PURGE_ROWS = 4000 };
 #define SEGMENT_BYTES_DEFAULT ((uint64_t)8 << 20)
 #define REPLAY_AT_ONCE_DEFAULT ((uint64_t)64 << 20)
 #define SEGMENT_BYTES_MIN     ((uint64_t)32 << 10)
@@ -61,6 +61,7 @@ static struct store *store_new(const struct store_options *o)
     event_init(&s->minder_gone);
     event_init(&s->ready);
     s->scrub_rows = SCRUB_ROWS;
+    s->purge_rows = o->purge_rows != 0 ? o->purge_rows : PURGE_ROWS;
     s->replay_rows = o->replay_rows != 0 ? o->replay_rows : REPLAY_ROWS;
     s->replay_at_once = or_default(o->replay_at_once_bytes, REPLAY_AT_ONCE_DEFAULT);
     return s;
@@ -186,6 +187,8 @@ struct err *store_close(struct store *s)
     timer_clear(&s->mark_timer);
     keeper_stop(s);
     minder_stop(s);
+    while (s->lookers > 0)
+        fiber_yield();
     struct err *e = say_the_end(s);
     if (e == NULL)
         e = keeper_round(s, 0);
@@ -231,10 +234,11 @@ static void append_lazy(struct store *s, const struct record *r)
     }
 }
 
-void store_set_dead(struct store *s, uint64_t seq)
+void store_set_dead(struct store *s, uint64_t seq, int64_t due_us)
 {
+    struct index_dead d = {.seq = seq, .due_us = due_us};
     (void)umap_put(&s->dead, seq, s);
-    buf_add(&s->dead_new, &seq, sizeof seq);
+    buf_add(&s->dead_new, &d, sizeof d);
 }
 
 void store_set_dirty(struct message *m)
@@ -353,7 +357,7 @@ void store_remove(struct qmsg *pub)
         buf_add(&s->unlinks, &pub->seq, sizeof pub->seq);
     /* Out of the log the young ones have come to rows too. */
     if (m->stage == STAGE_INDEXED || pub->seq < s->rebuild.below || store_hides(s, pub->seq))
-        store_set_dead(s, pub->seq);
+        store_set_dead(s, pub->seq, m->due_us);
     if (m->stage == STAGE_INDEXED)
         return;
     atomic_fetch_sub_explicit(&s->young_bytes, pub->place.length, memory_order_relaxed);
@@ -366,7 +370,7 @@ void store_remove(struct qmsg *pub)
     }
 }
 
-void store_remove_row(struct store *s, uint64_t seq, uint32_t flags, bool spilled)
+void store_remove_row(struct store *s, uint64_t seq, uint32_t flags, int64_t due_us, bool spilled)
 {
     count_held(s, flags, 0);
     atomic_fetch_sub_explicit(&s->alive, 1, memory_order_relaxed);
@@ -374,7 +378,7 @@ void store_remove_row(struct store *s, uint64_t seq, uint32_t flags, bool spille
     append_lazy(s, &r);
     if (spilled)
         buf_add(&s->unlinks, &seq, sizeof seq);
-    store_set_dead(s, seq);
+    store_set_dead(s, seq, due_us);
 }
 
 struct err *store_sync(struct store *s)

@@ -28,6 +28,7 @@ struct store_options {
     /* So much log is replayed before store_open returns; what is longer, after it. 0 = 64 MiB */
     uint64_t replay_at_once_bytes;
     uint32_t replay_rows; /* so many index rows in one go after it; 0 = 1000 */
+    uint32_t purge_rows;  /* from so many rows that go at once they leave the due table first, in its order; 0 = 4000 */
 };
 
 /* Locks the directory, opens the index, replays the log behind it into the index, starts a new
@@ -169,11 +170,11 @@ struct err *store_list(struct store *s, uint64_t after_seq, size_t max, struct a
 struct err *store_show(struct store *s, uint64_t seq, struct arena *a,
                        struct store_row **out) MUST_USE;
 
-/* Looking at all of them where they lie, for counting: nothing is copied. The first call brings the index
- * up to date; messages that come later are not met. Yields. */
-struct store_census {
-    uint64_t at, until; /* zeros at first */
-    bool ended;
+/* Looking at all of them where they lie, for counting: nothing is copied. Several threads do it at the same time, each
+ * with its own lane. */
+struct store_census;
+struct store_lane {
+    uint64_t at, to; /* zeros at first */
 };
 struct store_seen {
     uint64_t seq;
@@ -181,9 +182,15 @@ struct store_seen {
     bool deferred;
     struct envelope_view *view; /* sender, arrival time, recipients; to be used up */
 };
-/* The next ones, about max: each() is called for every one, and must not yield. */
-struct err *store_census(struct store *s, struct store_census *c, size_t max,
-                         void (*each)(void *ctx, const struct store_seen *m), void *ctx) MUST_USE;
+/* Brings the index up to date; messages that come or go later are not met, or are met all the same. Yields. */
+struct err *store_census_begin(struct store *s, struct store_census **out) MUST_USE;
+/* [any, best no worker] The next ones, at most max: each() is called for every one. Does not yield. *ended_out: there
+ * are no more for this lane. */
+struct err *store_census_look(struct store_census *c, struct store_lane *lane, size_t max,
+                              void (*each)(void *ctx, const struct store_seen *m), void *ctx,
+                              bool *ended_out) MUST_USE;
+/* Nobody looks any more. e: how that ended, and what is returned. */
+struct err *store_census_end(struct store_census *c, struct err *e) MUST_USE;
 
 /* --- bulk: which messages are to be acted on. What is asked for has to fit, all of it; without
  * anything it is every message. Each costs what it touches: senders, domains and destinations are
@@ -193,6 +200,7 @@ struct store_query {
     struct str domain;      /* of a recipient that is still to be delivered */
     struct str destination; /* "transport:nexthop" or "nexthop", as last resolved */
     bool held;              /* what is on hold */
+    bool brief;             /* arrival_us and spilled of what is found are not wanted */
     /* --- the walk's own, zeros at first */
     int step;
     uint64_t at, until;

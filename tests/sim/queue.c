@@ -35,7 +35,8 @@ static struct store_options options_of_seed(void)
                                   .inline_limit_bytes = WORK_INLINE_MAX,
                                   .index_delay_ms = 20,
                                   .mark_delay_ms = 5,
-                                  .replay_at_once_bytes = sim.seed % 3 == 0 ? 1 : 0};
+                                  .replay_at_once_bytes = sim.seed % 3 == 0 ? 1 : 0,
+                                  .purge_rows = sim.seed % 2};
 }
 
 /* Every fourth seed is a long stream of mail past a few messages that stay: what lives in the

@@ -1,6 +1,8 @@
 /* What postsuper, postqueue and mailq do to a queue that is at work. */
 #include "tests/unit/queue/world.h"
 
+#include "io/fiber/offload.h"
+
 /* b, sender: or NULL. */
 static const char *post_from(const char *sender, const char *a, const char *b)
 {
@@ -427,6 +429,90 @@ static void a_large_backlog_is_held_released_and_removed(void **state)
     assert_true(queue_down(5000));
 }
 
+/* --- what qshape counts: several threads look at stretches of it */
+
+struct shape_seen {
+    bool senders, stop;
+    unsigned queues;
+    size_t calls, rows, at_once;
+    uint64_t total, a, b; /* recipients, or senders: all, of a.org, of b.org */
+};
+
+static bool shape_each(void *ctx, struct str rows)
+{
+    struct shape_seen *s = ctx;
+    struct rd r = rd_of(rows);
+    s->calls++;
+    MUST(++s->at_once == 1);
+    (void)fiber_sleep_until(clock_in_ms(1));
+    while (r.ptr < r.end) {
+        (void)rd_u32(&r);
+        uint32_t n = rd_u32(&r);
+        size_t len = rd_u8(&r);
+        MUST(!r.bad && len <= (size_t)(r.end - r.ptr));
+        s->rows++;
+        s->total += n;
+        s->a += str_eq(str_make(r.ptr, len), STR("a.org")) ? n : 0;
+        s->b += str_eq(str_make(r.ptr, len), STR("b.org")) ? n : 0;
+        r.ptr += len;
+    }
+    s->at_once--;
+    return !s->stop;
+}
+
+static void shape_main(void *arg)
+{
+    struct shape_seen *s = arg;
+    const struct queue_shape what = {.queues = s->queues, .senders = s->senders};
+    OK(queue_shape(world.q, &what, shape_each, s));
+}
+
+static struct shape_seen shape_of(unsigned queues, bool senders)
+{
+    struct shape_seen s = {.queues = 1U << queues, .senders = senders};
+    there(world.workers[0], shape_main, &s);
+    return s;
+}
+
+static void what_waits_is_counted_by_domain(void **state)
+{
+    (void)state;
+    enum { MAIL = 3000 };
+    world.so.minimal_backoff_s = world.so.maximal_backoff_s = 10000;
+    world.qo.segment_bytes = 0;
+    world.no_checks = true;
+    MUST(offload_start(0) == NULL);
+    queue_up();
+    for (int i = 0; i < MAIL; i++)
+        (void)post_from("s@c.org", i % 3 ? "defer@a.org" : "defer@b.org", i % 10 ? NULL : "defer-2@b.org");
+    (void)post_from("s@a.org", "gate@a.org", "gate-2@a.org");
+    WAIT_FOR(queue_counts(world.q).deferred == MAIL && delivering("a.org"));
+    assert_int_equal(select_and(QUEUE_ACT_HOLD, (struct queue_select){.domain = STR("b.org")}), 1200);
+    struct shape_seen s = shape_of(QUEUE_DEFERRED, false);
+    assert_int_equal(s.total, MAIL - 1200);
+    assert_int_equal(s.a, MAIL - 1200);
+    s = shape_of(QUEUE_HOLD, false);
+    assert_int_equal(s.total, 1500);
+    assert_int_equal(s.a, 200);
+    assert_int_equal(s.b, 1300);
+    s = shape_of(QUEUE_ACTIVE, false);
+    assert_int_equal(s.total, 2);
+    s = shape_of(QUEUE_ACTIVE, true);
+    assert_int_equal(s.total, 1);
+    assert_int_equal(s.a, 1);
+    /* Whoever has seen enough is not called again. */
+    s = (struct shape_seen){.queues = 1U << QUEUE_DEFERRED, .stop = true};
+    there(world.workers[1], shape_main, &s);
+    assert_int_equal(s.calls, 1);
+    /* What is gone is not counted, also while its row is still there. */
+    assert_int_equal(select_and(QUEUE_ACT_REMOVE, (struct queue_select){.domain = STR("b.org")}), 1200);
+    assert_int_equal(shape_of(QUEUE_HOLD, false).rows, 0);
+    assert_int_equal(shape_of(QUEUE_DEFERRED, false).total, MAIL - 1200);
+    world.gate_open = true;
+    assert_true(queue_down(5000));
+    offload_stop();
+}
+
 /* Everything at once, in an order that is never the same; in the end each recipient had its mail
  * once. */
 enum { ROUNDS = 60, BUSY_MAIL = 600 };
@@ -516,6 +602,7 @@ int main(void)
         QUEUE_TEST(several_ids_at_once),
         QUEUE_TEST(what_was_expired_twice_is_counted_once),
         QUEUE_TEST(a_large_backlog_is_held_released_and_removed),
+        QUEUE_TEST(what_waits_is_counted_by_domain),
         QUEUE_TEST(acts_in_the_middle_of_everything),
     };
     return cmocka_run_group_tests(tests, log_setup, log_teardown);

@@ -102,6 +102,7 @@ static void load_run(void *arg)
     uint64_t all = (uint64_t)l->rounds * WORKERS * FIBERS * EACH;
     bool *alive = mem_zalloc(all * sizeof *alive);
     o.index_delay_ms = 10;
+    o.purge_rows = 20;
     OK(store_open(&o, &l->store));
     for (int i = 0; i < WORKERS; i++)
         OK(worker_start(&wo, NULL, NULL, &l->workers[i]));
