@@ -6,7 +6,7 @@
  * DIR: queue_directory (made when it is not there; log/ content/ index/ in it belong to the caller
  * afterwards: chown them to mail_owner). Message n: from s<n % 1000>@sender<n % 100>.example to
  * u<n>@site<n % sites>.example, `bytes` of content (2048), deferred once, due in due_s seconds
- * (86400) and then spread over an hour; every message has its own due time. */
+ * (86400; less than 0 = ago) and then spread over an hour; every message has its own due time. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -128,7 +128,7 @@ int main(int argc, char **argv)
         buf_add_c(&content, "The quick brown fox jumps over the lazy dog, again and again.\r\n");
     content.len = f.bytes;
     f.content = buf_str(&content);
-    f.due_us = clock_wall_us() + (int64_t)number(argc, argv, 5, 86400) * 1000000;
+    f.due_us = clock_wall_us() + (argc > 5 ? strtoll(argv[5], NULL, 10) : 86400) * 1000000;
     must(offload_start(2));
     must(worker_run_here(&(struct worker_options){.name = "fill", .cpu = -1}, run, &f));
     offload_stop();

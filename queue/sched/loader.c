@@ -312,7 +312,7 @@ bool loader_fetch(struct sched *s, struct store_query *q, size_t want)
 
 void loader_flush(struct sched *s, struct str site)
 {
-    struct store_query q = {.domain = site};
+    struct store_query q = {.domain = site, .brief = true};
     (void)bring(s, &q, BRING_ALL, SIZE_MAX);
 }
 
