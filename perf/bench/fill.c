@@ -5,7 +5,7 @@
  *
  * DIR: queue_directory (made when it is not there; log/ content/ index/ in it belong to the caller
  * afterwards: chown them to mail_owner). Message n: from s<n % 1000>@sender<n % 100>.example to
- * u<n>@site<n % sites>.example, `bytes` of content (2048), deferred once, due in due_s seconds
+ * u<n>@site<n % sites>.example, `bytes` of content (2048), deferred once by smtp:site<n>.example (of one site: smtp:[127.0.0.1]), due in due_s seconds
  * (86400; less than 0 = ago) and then spread over an hour; every message has its own due time. */
 #include <stdio.h>
 #include <stdlib.h>
@@ -70,6 +70,9 @@ static void one(struct fill *f, uint64_t n, struct arena *a)
     must(draft_write(d, f->content));
     must(store_commit(d, &env, &m));
     int64_t due_us = f->due_us + (int64_t)(n * 7919 % SPREAD_MS) * 1000 + (int64_t)(n % 1000);
+    rcpt.transport = "smtp";
+    rcpt.nexthop = f->sites == 1 ? "[127.0.0.1]" : to.ptr + str_rindex(to, '@') + 1;
+    store_note_destinations(m, &rcpt, 1);
     store_mark(m, &(struct mark){.due_us = due_us, .rcpts = &left, .rcpt_count = 1});
     qmsg_drop_content(m);
     qmsg_unref(m);

@@ -139,6 +139,7 @@ static void mark_with(struct active *a, uint32_t flags, int64_t due_us, const ui
 
 void active_leave(struct active *a)
 {
+    store_keep_destinations(a->m);
     qmsg_drop_content(a->m);
     active_free(a);
 }

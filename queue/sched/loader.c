@@ -10,12 +10,17 @@
 
 #define SLICE     128
 #define STEP_ROWS 4096
+#define STEP_SKIPS 256
 /* A mark or a fresh message is in the index about a second later (store.h), more when there is much
  * to write: mail that was left in the log is looked for every two seconds, for ten. */
 #define INDEX_LAG_NS (INT64_C(2) * NS_PER_S)
 #define STRAYS_NS    (INT64_C(10) * NS_PER_S)
 /* A run between those of queue_run_delay goes past so many messages that have no place. */
 #define SKIPPED_MAX 2048
+/* How long the others wait when there is no room just now, and how often they look. */
+#define PATIENCE_NS (INT64_C(10) * NS_PER_S)
+#define LOOK_NS (NS_PER_S / 10)
+#define ROOM_NS NS_PER_S
 
 static size_t active_limit(const struct sched *s)
 {
@@ -90,13 +95,25 @@ static struct err *load_one(struct sched *s, uint64_t seq, int64_t now_us)
     return NULL;
 }
 
-/* One step of a run: not so long that deliveries would notice. *ended_out: there is no more to
- * load, or no room for it. */
-static struct err *load_step(struct sched *s, bool *ended_out)
+/* A whole run finds no place for some because it does not know yet where they go: they are resolved just now, and make
+ * room then. */
+static bool waits_for_room(const struct sched *s)
+{
+    return s->run_whole && clock_mono_ns() < s->run_began_ns + PATIENCE_NS;
+}
+
+enum step_end {
+    STEP_LAST, /* there is no more to load, or no room for it */
+    STEP_WAIT, /* there may be room in a moment */
+    STEP_NEXT,
+};
+
+/* One step of a run: not so long that deliveries would notice. */
+static struct err *load_step(struct sched *s, enum step_end *out)
 {
     struct store_due list[SLICE];
-    size_t n = SLICE, rows = 0, active = s->active.count;
-    *ended_out = true;
+    size_t n = SLICE, rows = 0, active = s->active.count, skipped = s->run_skipped;
+    *out = STEP_LAST;
     while (n == SLICE) {
         struct err *e = store_due(s->store, s->run_after, s->run_until_us, list, SLICE, &n);
         if (e)
@@ -105,6 +122,7 @@ static struct err *load_step(struct sched *s, bool *ended_out)
             bool enough = share_crowded(s) || s->run_skipped > SKIPPED_MAX;
             if (loader_full(s) || (enough && !s->run_whole)) {
                 s->more = true;
+                *out = waits_for_room(s) ? STEP_WAIT : STEP_LAST;
                 return NULL;
             }
             s->run_after = list[i];
@@ -113,26 +131,32 @@ static struct err *load_step(struct sched *s, bool *ended_out)
                 log_warning("qmgr", "cannot load a message: %s", e->text);
         }
         rows += n;
-        if (n == SLICE && (rows >= STEP_ROWS || s->active.count >= active + SLICE)) {
-            *ended_out = false;
+        if (n == SLICE && (rows >= STEP_ROWS || s->run_skipped >= skipped + STEP_SKIPS ||
+                           s->active.count >= active + SLICE)) {
+            *out = STEP_NEXT;
             return NULL;
         }
     }
     return NULL;
 }
 
+static void look_again(struct timer *t);
+
 static void step(struct timer *t)
 {
     struct sched *s = CONTAINER(t, struct sched, step_timer);
-    bool ended;
-    struct err *e = load_step(s, &ended);
-    s->loading = !e && !ended;
+    enum step_end end;
+    int64_t now = clock_mono_ns();
+    struct err *e = load_step(s, &end);
+    s->loading = !e && end != STEP_LAST;
     if (e) {
         log_error("qmgr", "queue run: %s", e->text);
         s->more = true;
     }
     if (s->loading)
-        timer_set(&s->step_timer, clock_mono_ns(), step);
+        timer_set(&s->step_timer, end == STEP_WAIT ? now + LOOK_NS : now, step);
+    else if (!e && s->more)
+        timer_set(&s->step_timer, now + LOOK_NS, look_again);
 }
 
 static void run_now(struct sched *s, int64_t until_us, bool whole)
@@ -143,9 +167,16 @@ static void run_now(struct sched *s, int64_t until_us, bool whole)
     s->more = s->wide = false;
     s->run_whole = whole;
     s->run_skipped = 0;
+    s->run_began_ns = clock_mono_ns();
     s->run_after = (struct store_due){0};
     s->run_until_us = until_us;
     step(&s->step_timer);
+}
+
+/* What left the active queue while the run went on called for none. */
+static void look_again(struct timer *t)
+{
+    loader_room(CONTAINER(t, struct sched, step_timer));
 }
 
 static void run_due(struct timer *t);
@@ -218,8 +249,11 @@ void loader_room(struct sched *s)
     size_t limit = active_limit(s);
     bool room = s->active.count <= limit - limit * 3 / 8 &&
                 (!s->wide || s->recipients <= s->budget - s->budget / 4);
-    if (s->started && s->more && room)
-        run_now(s, clock_wall_us(), false);
+    int64_t now = s->started && s->more && room ? clock_mono_ns() : 0;
+    if (now == 0 || (s->dests_left > 0 && now < s->room_next_ns))
+        return;
+    s->room_next_ns = now + ROOM_NS; /* most of what was left is fetched by its destination */
+    run_now(s, clock_wall_us(), false);
 }
 
 static struct err *wait_until(struct sched *s, bool (*no_room)(const struct sched *s, const struct qmsg *m),

@@ -80,6 +80,11 @@ static size_t fill(struct sched *s)
     return f.share > 0 ? f.share : 1;
 }
 
+static void count_left(struct dest *d, uint64_t before)
+{
+    d->transport->sched->dests_left += (d->left > 0) - (before > 0);
+}
+
 static bool has_share(const struct dest *d)
 {
     return d->todo_count >= d->transport->sched->share && d->transport->opts.recipient_limit != 1;
@@ -89,7 +94,10 @@ static bool has_share(const struct dest *d)
 static void note_full(struct dest *d, void *arg)
 {
     struct sched *s = arg;
-    if (!has_share(d) || d->number != 0)
+    if (!has_share(d))
+        return;
+    s->dests_full++;
+    if (d->number != 0)
         return;
     d->number = store_destination(s->store, d->transport->opts.name, d->nexthop);
     if (umap_put(&s->full, d->number, d) != NULL)
@@ -102,6 +110,7 @@ static size_t share_now(struct sched *s)
     if (s->share == 0 || now - s->share_ns > STALE_NS) {
         s->share = fill(s);
         s->share_ns = now;
+        s->dests_full = 0;
         each_dest(s, note_full, s);
     }
     return s->share;
@@ -132,9 +141,10 @@ static void leave(struct active *a)
     for (size_t i = 0; i < env->rcpt_count; i++) {
         struct dest *d = is_left(&env->rcpts[i]) ? dest_known(s, &env->rcpts[i]) : NULL;
         if (d && d != last)
-            d->left++;
+            count_left(d, d->left++);
         last = d;
     }
+    s->more = true;
     active_leave(a);
 }
 
@@ -172,12 +182,12 @@ bool share_skips(struct sched *s, uint64_t seq)
     if (s->active.count <= limit_of(s) / 2)
         return false;
     (void)share_now(s);
-    if (s->full.count == 0 || !store_only_destination(s->store, seq, &number))
+    if (s->dests_full == 0 || !store_only_destination(s->store, seq, &number))
         return false;
     struct dest *d = umap_get(&s->full, number);
     if (!d || d->state == DEST_DEAD || !has_share(d))
         return false;
-    d->left++;
+    count_left(d, d->left++);
     return true;
 }
 
@@ -274,7 +284,9 @@ static void feed(struct sched *s, struct dest *d)
         return;
     mem_free(d->walk);
     d->walk = NULL;
+    uint64_t before = d->left;
     d->left -= d->walked;
+    count_left(d, before);
 }
 
 static void feed_main(void *arg)
@@ -310,6 +322,9 @@ void share_forget(struct dest *d)
     list_remove(&d->hungry);
     mem_free(d->walk);
     d->walk = NULL;
+    uint64_t before = d->left;
+    d->left = 0;
+    count_left(d, before);
     if (d->number != 0)
         (void)umap_del(&d->transport->sched->full, d->number);
 }

@@ -179,11 +179,15 @@ struct sched {
     bool loading, started;
     bool run_whole;     /* it looks at all that is due, not only at what comes first */
     size_t run_skipped; /* messages that have no place */
+    int64_t run_began_ns;
+    int64_t room_next_ns; /* the next run because there is room */
     int64_t whole_next_ns; /* when a run is to be whole */
     int64_t strays_until_ns; /* until then mail that was left in the log may come up in the index */
     /* share.c */
     size_t share;          /* 0: not computed */
     int64_t share_ns;      /* when it was */
+    size_t dests_full;     /* had it when it was computed */
+    size_t dests_left;     /* have `left` */
     struct umap full;      /* number -> struct dest: had its share, and perhaps still has */
     struct list hungry;    /* struct dest: have room for some that were left */
     bool feeding, trimming; /* a fiber is at it */

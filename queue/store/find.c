@@ -324,7 +324,17 @@ void store_note_destinations(struct qmsg *pub, const struct rcpt *rcpts, size_t 
         index_dest_add(m->store->secret, str_of(r->transport), str_of(r->nexthop), &dests);
         last = r;
     }
-    if (!str_eq(buf_str(&dests), m->dests))
+    if (!str_eq(buf_str(&dests), m->dests)) {
         m->dests = arena_str(pub->arena, buf_str(&dests));
+        m->dests_new = true;
+    }
     buf_fini(&dests);
+}
+
+void store_keep_destinations(struct qmsg *pub)
+{
+    struct message *m = message_of(pub);
+    if (m->dests_new && !m->dead)
+        store_set_dirty(m); /* one without a row gets one with them */
+    m->dests_new = false;
 }

@@ -33,6 +33,7 @@ struct message {
     struct store *store;
     enum message_stage stage;
     bool dirty, dead, removing;
+    bool dests_new; /* `dests` are not those of the row */
     uint32_t flags;
     int64_t due_us;
     int64_t born_ns;

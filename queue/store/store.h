@@ -230,6 +230,9 @@ struct err *store_catch_up(struct store *s) MUST_USE;
  * part, of some more. */
 void store_note_destinations(struct qmsg *m, const struct rcpt *rcpts, size_t n);
 
+/* What was noted goes into the index now, and not only with the next mark: it is found by it though it was not tried. */
+void store_keep_destinations(struct qmsg *m);
+
 struct store_counts {
     uint64_t messages;                        /* alive, in memory and in the index */
     uint64_t held;                            /* of those: on hold */
