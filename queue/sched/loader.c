@@ -249,10 +249,14 @@ void loader_room(struct sched *s)
     size_t limit = active_limit(s);
     bool room = s->active.count <= limit - limit * 3 / 8 &&
                 (!s->wide || s->recipients <= s->budget - s->budget / 4);
-    int64_t now = s->started && s->more && room ? clock_mono_ns() : 0;
-    if (now == 0 || (s->dests_left > 0 && now < s->room_next_ns))
+    if (!s->started || !s->more || !room || s->loading)
         return;
-    s->room_next_ns = now + ROOM_NS; /* most of what was left is fetched by its destination */
+    int64_t now = clock_mono_ns();
+    if (s->dests_left > 0 && now < s->room_next_ns) { /* most of what was left is fetched by its destination */
+        timer_set(&s->step_timer, s->room_next_ns, look_again);
+        return;
+    }
+    s->room_next_ns = now + ROOM_NS;
     run_now(s, clock_wall_us(), false);
 }
 
