@@ -23,9 +23,9 @@ def tarpit_text(rows, options):
     words = ("%d receivers stall (a third each: 5 to 120 s before the banner, before the last 250, 2 s a byte), %d messages "
              "wait for each; %d messages/s go to a healthy one, medians of %d interleaved rounds of %d s. The first columns "
              "run from the content's start to its end at the next hop, so through the log's write; the next two from the "
-             "250. default_process_limit is %d." % (
+             "250. default_process_limit is %s; the healthy one takes %d ms to answer the final dot." % (
                  options.sites, options.each, options.rate, options.rounds, options.seconds,
-                 options.processes))
+                 options.processes or "not asked for", options.answers))
     found = "p99 beside / alone: %.2f by medians, %.2f by the least of all rounds (each round: %s); p50: %.2f (%s)" % (
         ratio["p99"], ratio["least"], ", ".join("%.2f" % r for r in ratio["p99 rounds"]), ratio["p50"],
         ", ".join("%.2f" % r for r in ratio["p50 rounds"]))

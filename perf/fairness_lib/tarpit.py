@@ -58,7 +58,8 @@ def well_mail(folder, server, sink, options):
 def one_run(folder, options, stalling):
     """A server of its own: {figures}."""
     well = options.sites + 1
-    with Sink(folder, address(well)) as healthy, \
+    manner = "delay.dot=%dms" % options.answers if options.answers else ""
+    with Sink(folder, address(well), manner=manner) as healthy, \
             Sink(folder, "127.0.0.0/8", rules(options.sites)) as tar, \
             zone(folder, "tar#.load.example", well + 1) as names:
         params = {
