@@ -22,14 +22,14 @@
 #define LOOK_NS (NS_PER_S / 10)
 #define ROOM_NS NS_PER_S
 
-static size_t active_limit(const struct sched *s)
+size_t loader_limit(const struct sched *s)
 {
     return s->opts.message_active_limit > 0 ? (size_t)s->opts.message_active_limit : 1;
 }
 
 bool loader_full(const struct sched *s)
 {
-    return s->active.count >= active_limit(s);
+    return s->active.count >= loader_limit(s);
 }
 
 bool loader_fits(const struct sched *s, const struct qmsg *m)
@@ -246,7 +246,7 @@ void loader_room(struct sched *s)
 {
     event_set(&s->room);
     /* In batches: a run for each message that leaves would look through the same rows again. */
-    size_t limit = active_limit(s);
+    size_t limit = loader_limit(s);
     bool room = s->active.count <= limit - limit * 3 / 8 &&
                 (!s->wide || s->recipients <= s->budget - s->budget / 4);
     if (!s->started || !s->more || !room || s->loading)

@@ -18,11 +18,6 @@
 #define AT_ONCE 128               /* messages between two yields */
 #define RCPTS_LOOKED_AT 64        /* a message with more has a place */
 
-static size_t limit_of(const struct sched *s)
-{
-    return s->opts.message_active_limit > 0 ? (size_t)s->opts.message_active_limit : 1;
-}
-
 /* --- how much it is */
 
 /* Calls for each destination that has mail waiting; there is a share for sites only. */
@@ -65,7 +60,7 @@ static void count_small(struct dest *d, void *arg)
 static size_t fill(struct sched *s)
 {
     struct filling f = {0};
-    size_t room = limit_of(s) - limit_of(s) / 4, least = limit_of(s) / 8;
+    size_t room = loader_limit(s) - loader_limit(s) / 4, least = loader_limit(s) / 8;
     each_dest(s, count_dest, &f);
     size_t out = s->active.count > f.waiting ? s->active.count - f.waiting : 0;
     room = room > out + least ? room - out : least;
@@ -150,7 +145,7 @@ static void leave(struct active *a)
 
 bool share_crowded(const struct sched *s)
 {
-    return s->active.count > limit_of(s) - limit_of(s) / 4;
+    return s->active.count > loader_limit(s) - loader_limit(s) / 4;
 }
 
 bool share_leaves(struct active *a)
@@ -179,7 +174,7 @@ bool share_leaves(struct active *a)
 bool share_skips(struct sched *s, uint64_t seq)
 {
     uint64_t number;
-    if (s->active.count <= limit_of(s) / 2)
+    if (s->active.count <= loader_limit(s) / 2)
         return false;
     (void)share_now(s);
     if (s->dests_full == 0 || !store_only_destination(s->store, seq, &number))
@@ -256,7 +251,7 @@ static void trim_main(void *arg)
 
 void share_watch(struct sched *s)
 {
-    if (s->active.count < limit_of(s) - limit_of(s) / 8 || s->trimming || s->draining ||
+    if (s->active.count < loader_limit(s) - loader_limit(s) / 8 || s->trimming || s->draining ||
         clock_mono_ns() < s->trim_next_ns)
         return;
     s->trimming = true;

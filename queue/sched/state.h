@@ -295,6 +295,7 @@ void loader_stop(struct sched *s);
 void loader_configure(struct sched *s); /* after s->opts has changed */
 void loader_soon(struct sched *s); /* there is mail that found no room, or will be due shortly */
 void loader_room(struct sched *s); /* a message left the active queue */
+size_t loader_limit(const struct sched *s); /* qmgr_message_active_limit, at least 1 */
 bool loader_full(const struct sched *s);
 /* There is room for m and its recipients. Small ones always find some, so that a few long lists do
  * not keep everybody else out. */
