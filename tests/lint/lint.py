@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""House rules as a test: floors, doors, parameter tables, promises for later.
+"""House rules as a test: floors, doors, parameter tables, promises for later, places of mutations.
 
   lint.py [--sizes]     exit 0 = clean; each finding is one line file:line: what
 """
@@ -150,6 +150,34 @@ def check_readmes():
                 yield f"{rel}: no README.md"
 
 
+# A mutation of tests/sim names its place by the text that stands there. `./check` builds them late; here a
+# source that was changed under one is named at once.
+MUTANT = re.compile(r'rp_sim_(store|unread|mail|sched)_mutant\((\w+) (\S+)\s+"((?:[^"\\]|\\.)*)"\s+"')
+MUTANT_FOLDER = {"store": "queue/store", "unread": "queue/store", "mail": "queue", "sched": "queue/sched"}
+
+
+def check_mutants():
+    path = "tests/sim/CMakeLists.txt"
+    with open(os.path.join(ROOT, path), encoding="utf-8") as f:
+        text = f.read()
+    seen = 0
+    for m in MUTANT.finditer(text):
+        seen += 1
+        kind, name, source, old = m.groups()
+        n = text.count("\n", 0, m.start()) + 1
+        source = os.path.normpath(os.path.join(MUTANT_FOLDER[kind], source))
+        if not os.path.exists(os.path.join(ROOT, source)):
+            yield f"{path}:{n}: {name}: there is no {source}"
+            continue
+        with open(os.path.join(ROOT, source), encoding="utf-8") as f:
+            times = f.read().count(old.replace('\\"', '"'))
+        if times != 1:
+            yield f"{path}:{n}: {name}: its place stands {times} times in {source}, not once"
+    calls = len(re.findall(r"^rp_sim_(?:store|unread|mail|sched)_mutant\(", text, re.M))
+    if seen != calls:
+        yield f"{path}: {calls} mutations, {seen} of them in a form lint can read"
+
+
 def main():
     findings = []
     code = [f for f in tracked(".c", ".h") if not f.startswith("tests/")]
@@ -159,6 +187,7 @@ def main():
         findings += check_text(path)
     findings += check_params()
     findings += check_readmes()
+    findings += check_mutants()
     for line in findings:
         print(line)
     if "--sizes" in sys.argv:
