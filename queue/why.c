@@ -162,8 +162,7 @@ static void routes_of_message(struct routing *r, const struct active *a)
     for (size_t i = 0; a->state != ACTIVE_RESOLVING && i < env->rcpt_count; i++) {
         const struct rcpt *rcpt = &env->rcpts[i];
         ssize_t at = str_rindex(rcpt->address, '@');
-        bool left = rcpt->state == RCPT_TODO || rcpt->state == RCPT_DEFERRED;
-        if (left && at >= 0 && rcpt->transport && rcpt->nexthop && strcmp(rcpt->transport, "retry") != 0 &&
+        if (active_left(rcpt) && at >= 0 && rcpt->transport && rcpt->nexthop && strcmp(rcpt->transport, "retry") != 0 &&
             str_eq_nocase(str_from(rcpt->address, (size_t)at + 1), r->domain))
             add_route(r, rcpt->transport, rcpt->nexthop);
     }

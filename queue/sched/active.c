@@ -71,9 +71,9 @@ static bool is_bounced(const struct rcpt *r)
 {
     return r->state == RCPT_BOUNCED;
 }
-static bool is_left(const struct rcpt *r)
+bool active_left(const struct rcpt *r)
 {
-    return r->state == RCPT_TODO || r->state == RCPT_DEFERRED;
+    return 1U << r->state & RCPTS_LEFT;
 }
 
 static size_t count_left(const struct active *a)
@@ -165,7 +165,7 @@ static void expire(struct active *a)
                                       .diagnostic = STR("")};
     struct envelope *env = a->m->env;
     uint32_t *list;
-    size_t n = 0, left = pick(a, is_left, &list);
+    size_t n = 0, left = pick(a, active_left, &list);
     for (size_t i = 0; i < left; i++)
         if (!suspend_waits(a, &env->rcpts[list[i]])) /* nobody has tried it */
             list[n++] = list[i];
@@ -203,7 +203,7 @@ static void put_to_sleep(struct active *a)
     struct sched *s = a->sched;
     struct qmsg *m = a->m;
     uint32_t *list = NULL;
-    size_t n = a->refill ? 0 : pick(a, is_left, &list); /* else they are marked */
+    size_t n = a->refill ? 0 : pick(a, active_left, &list); /* else they are marked */
     struct suspend_sum sum = suspend_sum(a);
     bool again = (a->again || sum.freed > 0) && !a->want_hold;
     /* What a stop of the server held up, a bounce or most of a long list, is due when it is back. */
@@ -268,7 +268,7 @@ static bool tell_what_is_due(struct active *a)
     if (warning_is_due(a) && refill_pick(a, RCPTS_LEFT)) {
         store_mark(a->m,
                    &(struct mark){qmsg_flags(a->m) | MESSAGE_WARNED, qmsg_due_us(a->m), NULL, 0});
-        n = pick(a, is_left, &rcpts);
+        n = pick(a, active_left, &rcpts);
         tell(a, NOTICE_DELAY, rcpts, n);
         return true;
     }

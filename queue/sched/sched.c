@@ -170,11 +170,6 @@ void sched_resolve(struct active *a)
 
 /* --- recipients to destinations */
 
-static bool wants_delivery(const struct rcpt *r)
-{
-    return r->state == RCPT_TODO || r->state == RCPT_DEFERRED;
-}
-
 /* Where the recipient limit is 1 the destination is the recipient itself, so that one slow mailbox
  * does not hold the others of its domain (qmgr_message(3) behaviour of Postfix). */
 static const char *dest_key(const struct transport *t, const struct rcpt *r, struct buf *scratch)
@@ -294,7 +289,7 @@ static void gather(const struct filing *f, struct bins *bins, struct bin **of)
     struct buf scratch = {0}, waiting = {0};
     for (uint32_t i = 0; i < f->count; i++) {
         struct rcpt *r = &a->m->env->rcpts[place_of(f, i)];
-        struct dest *d = wants_delivery(r) ? dest_of(a, r, &scratch) : NULL;
+        struct dest *d = active_left(r) ? dest_of(a, r, &scratch) : NULL;
         of[i] = d ? bin_of(bins, d) : NULL;
         if (!d && a->refill)
             buf_add(&waiting, &f->slots[i], sizeof(f->slots[i]));
@@ -344,7 +339,7 @@ static void file_one(struct active *a)
 {
     struct buf scratch = {0};
     struct rcpt *r = &a->m->env->rcpts[0];
-    struct dest *d = wants_delivery(r) ? dest_of(a, r, &scratch) : NULL;
+    struct dest *d = active_left(r) ? dest_of(a, r, &scratch) : NULL;
     uint32_t zero = 0;
     if (d) {
         file_entry(a, d, entry_new(a, &zero, 1));

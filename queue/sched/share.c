@@ -113,11 +113,6 @@ static size_t share_now(struct sched *s)
 
 /* --- what finds no place */
 
-static bool is_left(const struct rcpt *r)
-{
-    return r->state == RCPT_TODO || r->state == RCPT_DEFERRED;
-}
-
 /* NULL: there is none yet, or it is one without a share. Where the recipient limit is 1, each recipient is one. */
 static struct dest *dest_known(struct sched *s, const struct rcpt *r)
 {
@@ -134,7 +129,7 @@ static void leave(struct active *a)
     const struct envelope *env = a->m->env;
     const struct dest *last = NULL;
     for (size_t i = 0; i < env->rcpt_count; i++) {
-        struct dest *d = is_left(&env->rcpts[i]) ? dest_known(s, &env->rcpts[i]) : NULL;
+        struct dest *d = active_left(&env->rcpts[i]) ? dest_known(s, &env->rcpts[i]) : NULL;
         if (d && d != last)
             count_left(d, d->left++);
         last = d;
@@ -158,7 +153,7 @@ bool share_leaves(struct active *a)
         qmsg_due_us(a->m) > clock_wall_us())
         return false;
     for (size_t i = 0; i < env->rcpt_count; i++) {
-        if (!is_left(&env->rcpts[i]))
+        if (!active_left(&env->rcpts[i]))
             continue;
         const struct dest *d = dest_known(s, &env->rcpts[i]);
         share = share ? share : share_now(s);

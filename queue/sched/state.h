@@ -213,6 +213,7 @@ void active_leave(struct active *a);
 void active_stop(struct active *a);
 void active_free(struct active *a);
 void active_drop(struct active *a); /* its memory alone */
+bool active_left(const struct rcpt *r); /* it is still to be delivered to */
 /* The present states of these recipients, lazily. */
 void active_mark(struct active *a, const uint32_t *rcpts, size_t n);
 

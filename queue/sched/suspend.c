@@ -294,11 +294,6 @@ static void unsay(struct dsn *why)
 
 /* --- in the scheduler */
 
-static bool is_left(const struct rcpt *r)
-{
-    return r->state == RCPT_TODO || r->state == RCPT_DEFERRED;
-}
-
 static bool has_to_wait(const struct active *a, const struct rcpt *r)
 {
     return !a->force_expire && /* expiry by command goes before */
@@ -328,7 +323,7 @@ struct suspend_sum suspend_sum(const struct active *a)
     }
     for (size_t i = 0; i < env->rcpt_count; i++) {
         const struct rcpt *r = &env->rcpts[i];
-        if (!is_left(r))
+        if (!active_left(r))
             continue;
         bool says = a->suspended && suspend_says(&r->why);
         sum.waiting += says && has_to_wait(a, r);
@@ -340,7 +335,7 @@ struct suspend_sum suspend_sum(const struct active *a)
 
 bool suspend_waits(const struct active *a, const struct rcpt *r)
 {
-    return a->suspended && is_left(r) && suspend_says(&r->why) && has_to_wait(a, r);
+    return a->suspended && active_left(r) && suspend_says(&r->why) && has_to_wait(a, r);
 }
 
 /* Some recipient has to wait from now on, and may be one that is not on its way yet. */
@@ -352,7 +347,7 @@ static bool some_newly(const struct active *a)
         return false;
     for (size_t i = 0; i < env->rcpt_count; i++) {
         const struct rcpt *r = &env->rcpts[i];
-        if (is_left(r) && !suspend_says(&r->why) && has_to_wait(a, r))
+        if (active_left(r) && !suspend_says(&r->why) && has_to_wait(a, r))
             return true;
     }
     return false;
