@@ -17,6 +17,7 @@ enum {
     SLICE_MAX = 256 * 1024, /* a moving deadline is for this many bytes of output */
     PIECES_MAX = 16,        /* iovecs of one system call */
     REST_AFTER_MS = 1000,
+    DRIP_MAX = 64, /* a peer that sends more at a time does not send byte by byte */
 };
 
 struct stream {
@@ -26,6 +27,7 @@ struct stream {
     int64_t idle_ns, rest_ns;
     void (*rest)(void *arg);
     void *rest_arg;
+    bool line_rested; /* a wait for the rest of the line that begins in `in` */
     struct stream_in in;
     struct buf out;
     struct buf leaving; /* what `sending` is about */
@@ -199,13 +201,14 @@ static struct err *read_once(struct stream *s, int64_t deadline_ns, size_t *got_
     return s->top->ops->read(s->top, in->bytes + in->end, in->cap - in->end, deadline_ns, got_out);
 }
 
-/* read_once over a bare socket, patiently. */
+/* read_once over a bare socket, patiently. A peer that sends a line byte by byte is rested for once in it: what
+ * it has begun keeps its buffer anyway, and each byte costs one request of the ring. */
 static struct err *read_or_rest(struct stream *s, size_t cap, int64_t deadline_ns, size_t *got_out)
 {
     struct stream_in *in = &s->in;
     int64_t soon = clock_coarse_ns() + s->rest_ns;
     bool late = false;
-    if (soon >= deadline_ns)
+    if (s->line_rested || soon >= deadline_ns)
         return read_once(s, deadline_ns, got_out);
     struct err *e = io_recv_soon(s->fd, in->bytes + in->end, in->cap - in->end, soon, got_out, &late);
     if (!e && !late && *got_out == 0)
@@ -215,14 +218,17 @@ static struct err *read_or_rest(struct stream *s, size_t cap, int64_t deadline_n
     e = rest(s, deadline_ns);
     if (e)
         return e;
-    make_room(in, cap);
+    s->line_rested = in->at < in->end && in->end - in->at <= STREAM_IN_IDLE / 2;
+    make_room(in, s->line_rested ? STREAM_IN_IDLE : cap);
     return read_once(s, deadline_ns, got_out);
 }
 
 struct err *stream_fill(struct stream *s, size_t cap_wanted, int64_t *deadline_ns)
 {
     struct stream_in *in = &s->in;
-    size_t cap = cap_wanted < STREAM_IN_IDLE ? STREAM_IN_IDLE : cap_wanted;
+    size_t waiting = in->end - in->at;
+    s->line_rested = s->line_rested && waiting > 0 && waiting <= STREAM_IN_IDLE / 2;
+    size_t cap = cap_wanted < STREAM_IN_IDLE || s->line_rested ? STREAM_IN_IDLE : cap_wanted;
     make_room(in, cap);
     CHECK(in->end < in->cap);
     size_t got = 0;
@@ -236,6 +242,7 @@ struct err *stream_fill(struct stream *s, size_t cap_wanted, int64_t *deadline_n
     CHECK(got > 0 && got <= in->cap - in->end);
     in->end += got;
     in->filled = in->end == in->cap;
+    s->line_rested = s->line_rested && got < DRIP_MAX;
     if (s->idle_ns > 0)
         *deadline_ns = clock_coarse_ns() + s->idle_ns;
     return NULL;

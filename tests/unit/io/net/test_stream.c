@@ -366,7 +366,11 @@ static void nap_reader(void *arg)
     assert_null(stream_line(s, 2048, clock_in_s(30), &line)); /* its beginning comes, then nothing */
     assert_true(str_eq(line.text, STR("second")));
     assert_int_equal(n->rests, 2);
+    assert_null(stream_line(s, 2048, clock_in_s(30), &line)); /* byte by byte: one rest before it, one in it */
+    assert_true(str_eq(line.text, STR("3rd")));
+    assert_int_equal(n->rests, 4);
     assert_int_equal(stream_line(s, 2048, clock_in_ms(50), &line)->kind, ERR_TIMEOUT);
+    assert_int_equal(n->rests, 5); /* the next line is waited for as the first was */
     n->rests = 0;
     n->timed_out = true;
     struct err *e = stream_line(s, 2048, clock_in_s(30), &line); /* he hangs up meanwhile */
@@ -391,6 +395,13 @@ static void nap_meet(void *arg)
     assert_int_equal(write(n->fds[1], "first\r\nsec", 10), 10);
     until_rests(n, 2);
     assert_int_equal(write(n->fds[1], "ond\r\n", 5), 5);
+    until_rests(n, 3);
+    assert_int_equal(write(n->fds[1], "3", 1), 1);
+    until_rests(n, 4);
+    for (const char *at = "rd\r\n"; *at; at++) {
+        assert_int_equal(write(n->fds[1], at, 1), 1);
+        assert_null(fiber_sleep_until(clock_in_ms(5)));
+    }
     while (!n->timed_out)
         assert_null(fiber_sleep_until(clock_in_ms(1)));
     until_rests(n, 1);
