@@ -11,6 +11,7 @@
 #include "io/base/check.h"
 #include "io/base/mem.h"
 #include "io/fiber/fiber.h"
+#include "io/kv/kv_file.h"
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 #define MAP_BYTES ((size_t)4 << 30) /* shadow memory is address space too */
@@ -23,7 +24,7 @@
 #define MAP_BYTES ((size_t)64 << 30)
 #endif
 
-enum { READERS_DEFAULT = 512, KEY_MAX = 511, PAGE = 4096, LINE = 64, AHEAD = 1 << 20 };
+enum { READERS_DEFAULT = 512, KEY_MAX = 511, PAGE = 4096, LINE = 64 };
 
 struct kv {
     MDB_env *env;
@@ -120,51 +121,10 @@ static unsigned env_flags(const struct kv_options *o)
     return flags;
 }
 
-/* Blocks without length: LMDB's idea of the file's size stays as it is. Without them it works as well, until
- * the disk is full. */
-static void reserve(struct kv *kv, size_t bytes)
+static int file_of(struct kv *kv)
 {
     int fd;
-    if (mdb_env_get_fd(kv->env, &fd) == 0)
-        (void)fallocate(fd, FALLOC_FL_KEEP_SIZE, (off_t)kv_bytes(kv), (off_t)bytes);
-}
-
-/* LMDB writes neighbouring pages at once, and what is written at once where the file had no end yet
- * becomes one folio of the page cache, of up to 2 MiB. From then on a change of one of its pages is
- * counted as a write of all of it, and by some file systems is one. Pages that are there already stay
- * what they are, so they are looked at first, one by one, where the file is about to grow. */
-static void look_ahead(struct kv *kv)
-{
-    int fd;
-    struct stat st;
-    uint64_t end = kv_bytes(kv) + AHEAD, from = kv->looked_to;
-    if (end < from + AHEAD / 2 || mdb_env_get_fd(kv->env, &fd) != 0 || fstat(fd, &st) != 0 ||
-        (uint64_t)st.st_size < end - AHEAD)
-        return;
-    kv->looked_to = end;
-    if (from < end - AHEAD)
-        from = end - AHEAD;
-    if ((uint64_t)st.st_size < end && ftruncate(fd, (off_t)end) != 0)
-        return;
-    volatile const char *map = mmap(NULL, end - from, PROT_READ, MAP_SHARED, fd, (off_t)from);
-    if (map == MAP_FAILED)
-        return;
-    (void)madvise((void *)(uintptr_t)map, end - from, MADV_RANDOM);
-    for (uint64_t at = 0; at < end - from; at += PAGE)
-        (void)map[at];
-    (void)munmap((void *)(uintptr_t)map, end - from);
-}
-
-/* No longer than what is in it. */
-static void look_back(struct kv *kv)
-{
-    int fd;
-    struct stat st;
-    if (kv->looked_to == 0 || mdb_env_get_fd(kv->env, &fd) != 0 || fstat(fd, &st) != 0)
-        return;
-    uint64_t end = kv_bytes(kv);
-    if ((uint64_t)st.st_size > end && (uint64_t)st.st_size - end <= AHEAD && ftruncate(fd, (off_t)end) != 0)
-        return; /* then it stays as long as it is */
+    return mdb_env_get_fd(kv->env, &fd) == 0 ? fd : -1;
 }
 
 /* A page that the file says it has and that lies behind its end is a fault of the memory map, which
@@ -206,7 +166,7 @@ static int env_open(struct kv *kv, const char *path, const struct kv_options *o)
     if (rc == 0 && !o->read_only)
         rc = complete(kv);
     if (rc == 0 && o->spare_bytes && !o->read_only)
-        reserve(kv, o->spare_bytes);
+        kv_file_reserve(file_of(kv), kv_bytes(kv), o->spare_bytes);
     return rc;
 }
 
@@ -255,7 +215,8 @@ void kv_close(struct kv *kv)
         mem_free(spare);
     }
     if (kv->env) {
-        look_back(kv);
+        if (kv->looked_to)
+            kv_file_look_back(file_of(kv), kv_bytes(kv));
         mdb_env_close(kv->env);
     }
     mem_free(kv->path);
@@ -277,50 +238,14 @@ uint64_t kv_bytes(struct kv *kv)
     return (uint64_t)(info.me_last_pgno + 1) * st.ms_psize;
 }
 
-/* LMDB does not tell where its map lies; the kernel does, by the file's name. */
-static void *find_map(struct kv *kv)
-{
-    char line[1536], name[1024], link[64];
-    unsigned long long from;
-    void *map = NULL;
-    int fd, at = 0;
-    if (mdb_env_get_fd(kv->env, &fd) != 0)
-        return NULL;
-    snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
-    ssize_t n = readlink(link, name, sizeof(name) - 1);
-    FILE *maps = n > 0 ? fopen("/proc/self/maps", "re") : NULL;
-    while (maps && !map && fgets(line, sizeof(line), maps)) {
-        at = 0;
-        if (sscanf(line, "%llx-%*x %*s %*x %*s %*u %n", &from, &at) == 1 && at > 0 &&
-            strncmp(line + at, name, (size_t)n) == 0 && line[at + n] == '\n')
-            map = (void *)(uintptr_t)from;
-    }
-    if (maps)
-        fclose(maps);
-    return map;
-}
-
-/* Of files: the map, and the program. */
-static size_t resident_bytes(void)
-{
-    unsigned long long shared = 0;
-    FILE *f = fopen("/proc/self/statm", "re");
-    if (f == NULL)
-        return SIZE_MAX;
-    if (fscanf(f, "%*u %*u %llu", &shared) != 1)
-        shared = 0;
-    fclose(f);
-    return (size_t)shared * (size_t)sysconf(_SC_PAGESIZE);
-}
-
 void kv_forget(struct kv *kv, size_t beyond)
 {
     uint64_t bytes = kv_bytes(kv);
-    if (bytes <= beyond || resident_bytes() <= beyond)
+    if (bytes <= beyond || kv_file_resident() <= beyond)
         return;
     void *map = atomic_load_explicit(&kv->map, memory_order_relaxed);
     if (!map)
-        map = find_map(kv);
+        map = kv_file_map(file_of(kv));
     atomic_store_explicit(&kv->map, map, memory_order_relaxed);
     if (map)
         (void)madvise(map, bytes, MADV_DONTNEED);
@@ -371,7 +296,7 @@ static int begin_write(struct kv *kv, struct kv_txn **out)
 {
     MDB_txn *txn;
     if (kv->often_written)
-        look_ahead(kv);
+        kv_file_look_ahead(file_of(kv), kv_bytes(kv), &kv->looked_to);
     int rc = mdb_txn_begin(kv->env, NULL, 0, &txn);
     if (rc != 0)
         return rc;
