@@ -71,6 +71,13 @@ static inline const char *post_to(const char *rcpt)
     return post_id((struct posting){.rcpts = &rcpt, .rcpt_count = 1});
 }
 
+/* b, sender: or NULL. */
+static inline const char *post_from(const char *sender, const char *a, const char *b)
+{
+    const char *rcpts[] = {a, b};
+    return post_id((struct posting){.sender = sender, .rcpts = rcpts, .rcpt_count = b ? 2 : 1});
+}
+
 /* --- looking */
 
 struct lookup {
@@ -188,6 +195,13 @@ static inline void act_main(void *arg)
 static inline uint64_t act(enum queue_act what, const char *id, enum queue_name queue)
 {
     struct acting a = {.act = what, .what = {.id = str_of(id), .queue = queue}};
+    there(world.workers[0], act_main, &a);
+    return a.count;
+}
+
+static inline uint64_t select_and(enum queue_act what, struct queue_select select)
+{
+    struct acting a = {.act = what, .what = select};
     there(world.workers[0], act_main, &a);
     return a.count;
 }

@@ -186,6 +186,11 @@ static inline struct site site_seen(const char *transport, const char *nexthop)
     return s;
 }
 
+static inline bool delivering(const char *nexthop)
+{
+    return site_seen("smtp", nexthop).busy > 0;
+}
+
 /* Of a transport, all its sites together: what is out, and what has been. */
 struct sum {
     int busy, requests;
