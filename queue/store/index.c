@@ -12,7 +12,7 @@
 #define LOOKED_MAX   ((size_t)1 << 20)
 #define RESIDENT_MAX ((size_t)96 << 20)
 
-enum { TABLES = 8, PAGE = 4096 };
+enum { TABLES = 9, PAGE = 4096 };
 
 struct delta {
     uint64_t epoch;
@@ -21,7 +21,7 @@ struct delta {
 
 static const char *meta_name(enum index_meta what)
 {
-    static const char *const names[] = {"secret", "covered", "next_seq", "stale", "unread"};
+    static const char *const names[] = {"secret", "covered", "next_seq", "stale", "unread", "label"};
     return names[what];
 }
 
@@ -92,8 +92,8 @@ static struct err *open_tables(struct index *x, bool create)
         bool integer_keys;
         kv_table *table;
     } tables[] = {{"msg", true, &x->msg},   {"state", true, &x->state},  {"due", false, &x->due},
-                  {"held", true, &x->held}, {"live", true, &x->live},    {"label", false, &x->label},
-                  {"fresh", true, &x->fresh}};
+                  {"held", true, &x->held}, {"live", true, &x->live},    {"fresh", true, &x->fresh},
+                  {"label", false, &x->labels[0]}, {"label2", false, &x->labels[1]}};
     struct kv_txn *t;
     struct err *e = kv_begin(x->kv, create, &t);
     if (e != NULL)
@@ -111,7 +111,7 @@ static struct err *open_index(struct store *s, const char *path, const struct kv
                               struct index **out)
 {
     struct index *x = MEM_NEW(struct index);
-    uint64_t stale = 0;
+    uint64_t stale = 0, label = 0;
     x->store = s;
     index_label_limits(x, 0, 0);
     struct err *e = kv_open(path, options, &x->kv);
@@ -119,6 +119,9 @@ static struct err *open_index(struct store *s, const char *path, const struct kv
         e = open_tables(x, !options->read_only);
     if (e == NULL)
         e = index_meta(x, INDEX_STALE, &stale);
+    if (e == NULL)
+        e = index_meta(x, INDEX_LABEL, &label);
+    x->label = x->labels[label & 1];
     x->stale = x->stale_stored = (int64_t)stale;
     if (e != NULL) {
         index_close(x);

@@ -4,13 +4,13 @@
  *
  * Tables (numbers in values little-endian; keys as said)
  *   msg    seq (host order integer) -> what never changes, but for the place of one that was copied:
- *           0  u8  version 3   u8 bits: 1 content is spilled   u16 0
+ *           0  u8  version 4   u8 bits: 1 content is spilled   u16 0
  *           4  u32 offset      u64 epoch   u32 length of the record
  *          20  u64 sum of the other bytes, seeded with seq and the queue's secret: damage is seen
  *              before anything is believed
  *          28  envelope, packed without states
  *   state  seq (host order integer) -> what each deferral changes, and no more than that:
- *           0  u8  version 3   u8 bits: 2 some recipient is deferred
+ *           0  u8  version 4   u8 bits: 2 some recipient is deferred
  *           2  u16 length of the destinations
  *           4  u32 flags       i64 due_us
  *          16  u64 sum, as above
@@ -20,9 +20,10 @@
  *          is not in it
  *   held   seq (host order integer) -> nothing; what is on hold
  *   live   epoch (host order integer) -> u64 bytes of records that rows point to
- *   label  u64 hash of (kind, value in lower case), seq (both big-endian) -> nothing
+ *   label, label2
+ *          u64 hash of (kind, value in lower case), seq (both big-endian) -> nothing; one of them is in use
  *   fresh  seq (host order integer) -> u64 hashes: labels that are not in `label` yet
- *   meta   "format" "secret" "covered" "next_seq" "stale" -> u64
+ *   meta   "format" "secret" "covered" "next_seq" "stale" "unread" "label" (0 or 1: which is) -> u64
  *
  * Keys of msg, state and fresh come in rising order, so that pages are filled to the end; the row of a
  * message that is deferred once more takes about 150 bytes, beside its neighbours.
@@ -30,8 +31,9 @@
  * Labels find messages by sender, sender's domain, recipient's domain and destination. An entry of
  * `label` or `fresh` is a hint: the row decides. A row gets its labels into `fresh`, which grows at
  * its end and so costs few pages; they go on to `label` sorted and in bulk (index_tidy), so that a
- * page of it takes many at once, and what has left by then never does. Entries whose row is gone are
- * swept out when there are more of them than others. */
+ * page of it takes many at once, and what has left by then never does. When the entries whose row is gone are
+ * three of four, the others are copied to the other table, in order: a tenth of what it costs to take those out one by
+ * one. While the backlog shrinks neither is done: where no row is left, both tables are emptied at once. */
 #ifndef QUEUE_STORE_INDEX_H
 #define QUEUE_STORE_INDEX_H
 
@@ -73,7 +75,7 @@ struct err *index_del_dead(struct index *x, const struct index_dead *d) MUST_USE
 struct err *index_purge_due(struct index *x, struct buf *dead) MUST_USE; /* struct index_dead each */
 /* Into the order of their numbers. */
 void index_sort_dead(struct buf *dead);
-enum index_meta { INDEX_SECRET, INDEX_COVERED, INDEX_NEXT_SEQ, INDEX_STALE, INDEX_UNREAD };
+enum index_meta { INDEX_SECRET, INDEX_COVERED, INDEX_NEXT_SEQ, INDEX_STALE, INDEX_UNREAD, INDEX_LABEL };
 struct err *index_set(struct index *x, enum index_meta what, uint64_t value) MUST_USE;
 /* On success the segments' live bytes in memory follow. */
 struct err *index_commit(struct index *x) MUST_USE;
@@ -113,7 +115,7 @@ void index_dest_add(uint64_t secret, struct str transport, struct str nexthop, s
  * it again soon while *more_out. */
 struct err *index_tidy(struct index *x, bool *more_out) MUST_USE;
 /* For tests: labels are filed when more rows than this wait (and more than an eighth of all), swept
- * when so many more are without a row than with one. */
+ * when so many more are without a row than with one; and also while the backlog shrinks. */
 void index_label_limits(struct index *x, size_t fresh_min, size_t stale_min);
 /* The next matches of store_query. */
 struct err *index_query(struct index *x, struct store_query *q, struct store_pick *out, size_t max,

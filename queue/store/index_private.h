@@ -5,7 +5,7 @@
 #include "queue/store/alive.h"
 #include "queue/store/private.h"
 
-enum { INDEX_FORMAT = 3 };
+enum { INDEX_FORMAT = 4 };
 enum { DUE_KEY = 16, LABEL_KEY = 16, LABELS_MAX = 64, DEST_BYTES = 16, DESTS_MAX = 32, BUCKETS = 256 };
 
 /* The labels of `fresh` on their way to `label`, sorted by their first byte (label.c). */
@@ -19,19 +19,21 @@ struct filing {
     struct umap renewed; /* seqs that got other labels meanwhile: they stay in `fresh` */
 };
 
-/* Labels without a row on their way out (label.c). */
+/* Labels with a row on their way to the other table (label.c). */
 struct sweep {
     bool on, counted, ended;
+    kv_table to;
     struct alive alive;
     uint64_t row_at; /* seq to count from */
-    uint8_t label_at[LABEL_KEY];
-    int64_t known, dropped; /* how many there were said to be; how many have been found */
+    uint8_t label_at[LABEL_KEY]; /* the last one that was looked at */
+    int64_t known, dropped; /* how many without a row there were said to be; how many have been found */
 };
 
 struct index {
     struct store *store;
     struct kv *kv;
-    kv_table msg, state, due, held, live, label, fresh, meta;
+    kv_table msg, state, due, held, live, fresh, meta;
+    kv_table label, labels[2]; /* the one of them that is in use */
     struct kv_txn *txn;
     struct kv_cursor *at_msg, *at_state; /* in it, where the last row was deleted; NULL = not open */
     struct buf row, changing; /* being packed: halves of a row */
@@ -43,6 +45,9 @@ struct index {
     /* --- labels */
     size_t fresh_min, stale_min;
     int64_t stale, stale_stored; /* entries of `label` without a row, about */
+    uint64_t rows_seen; /* a second ago, or more */
+    int64_t seen_ns;
+    bool shrinking, hasty; /* then there were more; that does not matter */
     struct filing filing;
     struct sweep sweep;
 };

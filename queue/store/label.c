@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "io/base/check.h"
+#include "io/base/clock.h"
 #include "io/base/mem.h"
 
 /* A batch is at least this long, at most that long, and grows with what is in `label`, so that each
@@ -12,7 +13,9 @@
 enum { FRESH_MIN = 32768, FRESH_MAX = 262144, FRESH_SHARE = 8, STALE_MIN = 65536 };
 enum { GATHER_AT_ONCE = 2000, KEYS_AT_ONCE = 1000, DROP_AT_ONCE = 4000, LOWER_PIECE = 256, PAGE = 4096 };
 /* Of a sweep. */
-enum { ROWS_AT_ONCE = 10000, STALE_AT_ONCE = 10000, ROW_STATE = 200 };
+enum { ROWS_AT_ONCE = 10000, STALE_AT_ONCE = 20000, COPIED_AT_ONCE = 4000, ROW_STATE = 200 };
+/* A look at how many rows there are is worth something for so long. */
+#define SHRINKS_NS NS_PER_S
 
 struct label_set {
     size_t n;
@@ -23,6 +26,8 @@ void index_label_limits(struct index *x, size_t fresh_min, size_t stale_min)
 {
     x->fresh_min = fresh_min != 0 ? fresh_min : FRESH_MIN;
     x->stale_min = stale_min != 0 ? stale_min : STALE_MIN;
+    x->hasty = fresh_min != 0;
+    x->rows_seen = UINT64_MAX; /* nobody knows */
 }
 
 /* --- what a row is labelled with */
@@ -310,10 +315,35 @@ static void sweep_end(struct index *x)
     x->sweep = (struct sweep){0};
 }
 
-static void sweep_begin(struct index *x, uint64_t rows)
+static kv_table other_table(const struct index *x)
 {
-    x->sweep = (struct sweep){.on = true, .known = x->stale};
+    return x->labels[x->label == x->labels[0]];
+}
+
+static struct err *empty(struct index *x, kv_table a, kv_table b)
+{
+    struct err *e = index_begin(x);
+    if (e != NULL)
+        return e;
+    e = kv_clear(x->txn, a);
+    if (e == NULL)
+        e = kv_clear(x->txn, b);
+    if (e == NULL)
+        return index_commit(x);
+    index_abort(x);
+    return e;
+}
+
+/* An earlier one may have ended before its end. */
+static struct err *sweep_begin(struct index *x, uint64_t rows)
+{
+    kv_table to = other_table(x);
+    struct err *e = empty(x, to, to);
+    if (e != NULL)
+        return e;
+    x->sweep = (struct sweep){.on = true, .known = x->stale, .to = to};
     alive_init(&x->sweep.alive, rows);
+    return NULL;
 }
 
 static struct err *count_some(struct index *x, struct kv_txn *t)
@@ -341,17 +371,17 @@ static struct err *count_some(struct index *x, struct kv_txn *t)
     return e;
 }
 
-/* Labels are taken out as they are met. */
-static struct err *drop_stale(struct index *x, size_t *dropped_out)
+/* The next ones are looked at; those that have a row are copied. */
+static struct err *copy_some(struct index *x)
 {
     struct sweep *w = &x->sweep;
     struct kv_cursor *c;
     bool found = true;
-    size_t dropped = 0;
+    size_t copied = 0;
     struct err *e = kv_cursor_open(x->txn, x->label, str_make((const char *)w->label_at, LABEL_KEY), &c);
     if (e != NULL)
         return e;
-    for (size_t n = 0; e == NULL && n < STALE_AT_ONCE && dropped < KEYS_AT_ONCE; n++) {
+    for (size_t n = 0; e == NULL && n < STALE_AT_ONCE && copied < COPIED_AT_ONCE; n++) {
         struct str key, value;
         e = kv_cursor_next(c, &key, &value, &found);
         if (e == NULL && found && key.len != LABEL_KEY)
@@ -360,14 +390,15 @@ static struct err *drop_stale(struct index *x, size_t *dropped_out)
             break;
         memcpy(w->label_at, key.ptr, LABEL_KEY);
         index_looked(x, 2 * LABEL_KEY);
-        if (alive_has(&w->alive, get_be64(w->label_at + 8)))
-            continue;
-        e = kv_cursor_del(c);
-        dropped++;
+        if (alive_has(&w->alive, get_be64(w->label_at + 8))) {
+            e = kv_put_last(x->txn, w->to, str_make((const char *)w->label_at, LABEL_KEY), STR(""));
+            copied++;
+        } else {
+            w->dropped++;
+        }
     }
     kv_cursor_close(c);
     w->ended = !found;
-    *dropped_out = dropped;
     return e;
 }
 
@@ -377,26 +408,36 @@ static int64_t stale_left(const struct index *x)
     const struct sweep *w = &x->sweep;
     int64_t wrong = alive_wrong_percent(&w->alive);
     int64_t missed = wrong < 100 ? w->dropped * wrong / (100 - wrong) : 0;
-    int64_t fresh = x->stale + w->dropped - w->known;
+    int64_t fresh = x->stale - w->known;
     return missed + (fresh > 0 ? fresh : 0);
 }
 
+/* From now on it is the other one. */
+static struct err *change_tables(struct index *x)
+{
+    x->stale = stale_left(x);
+    struct err *e = kv_clear(x->txn, x->label);
+    return e != NULL ? e : index_set(x, INDEX_LABEL, x->sweep.to == x->labels[1]);
+}
+
+/* On an error the table that is being made is nobody's: the next sweep empties it. One that was looked at before the place where
+ * it stands is looked at again at the most, and put again. */
 static struct err *sweep_labels(struct index *x)
 {
-    size_t n = 0;
     struct err *e = index_begin(x);
     if (e != NULL)
         return e;
-    e = drop_stale(x, &n);
-    if (e != NULL || (n == 0 && !x->sweep.ended)) {
+    e = copy_some(x);
+    if (e == NULL && x->sweep.ended)
+        e = change_tables(x);
+    if (e != NULL) {
         index_abort(x);
         return e;
     }
-    x->stale -= (int64_t)n;
-    x->sweep.dropped += (int64_t)n;
-    if (x->sweep.ended)
-        x->stale = stale_left(x);
-    return index_commit(x);
+    e = index_commit(x);
+    if (e == NULL && x->sweep.ended)
+        x->label = x->sweep.to;
+    return e;
 }
 
 static struct err *sweep_rows(struct index *x)
@@ -421,7 +462,7 @@ static struct err *sweep_some(struct index *x)
 /* --- when */
 
 struct sizes {
-    uint64_t rows, fresh, labels;
+    uint64_t rows, fresh, labels, others;
 };
 
 static struct err *sizes_of(struct index *x, struct sizes *out)
@@ -435,6 +476,8 @@ static struct err *sizes_of(struct index *x, struct sizes *out)
         e = kv_count(t, x->fresh, &out->fresh);
     if (e == NULL)
         e = kv_count(t, x->label, &out->labels);
+    if (e == NULL)
+        e = kv_count(t, other_table(x), &out->others);
     kv_abort(t);
     return e;
 }
@@ -442,17 +485,22 @@ static struct err *sizes_of(struct index *x, struct sizes *out)
 /* No message is left: neither are labels. */
 static struct err *clear(struct index *x)
 {
-    struct err *e = index_begin(x);
-    if (e != NULL)
-        return e;
-    e = kv_clear(x->txn, x->label);
-    if (e == NULL)
-        e = kv_clear(x->txn, x->fresh);
     x->stale = 0;
-    if (e == NULL)
-        return index_commit(x);
-    index_abort(x);
-    return e;
+    struct err *e = empty(x, x->fresh, x->label);
+    kv_table other = other_table(x);
+    return e != NULL ? e : empty(x, other, other);
+}
+
+/* What leaves takes its labels with it: they need not be filed before, and not be swept while others go. */
+static bool shrinks(struct index *x, uint64_t rows)
+{
+    int64_t now = clock_mono_ns();
+    if (now - x->seen_ns >= SHRINKS_NS) {
+        x->shrinking = rows < x->rows_seen;
+        x->rows_seen = rows;
+        x->seen_ns = now;
+    }
+    return x->shrinking && !x->hasty;
 }
 
 static bool enough_to_file(const struct index *x, const struct sizes *n)
@@ -464,28 +512,35 @@ static bool enough_to_file(const struct index *x, const struct sizes *n)
 
 static bool enough_to_sweep(const struct index *x, const struct sizes *n)
 {
-    return x->stale > 0 && (uint64_t)x->stale > n->labels / 2 && (uint64_t)x->stale > x->stale_min;
+    return x->stale > 0 && (uint64_t)x->stale > n->labels / 4 * 3 && (uint64_t)x->stale > x->stale_min;
+}
+
+static struct err *choose(struct index *x)
+{
+    struct sizes n;
+    struct err *e = sizes_of(x, &n);
+    if (e != NULL)
+        return e;
+    if (n.rows == 0)
+        return n.fresh + n.labels + n.others > 0 ? clear(x) : NULL;
+    bool shrinking = shrinks(x, n.rows);
+    if (enough_to_file(x, &n) && (!shrinking || n.fresh > FRESH_MAX))
+        x->filing.on = true;
+    else if (enough_to_sweep(x, &n) && !shrinking)
+        e = sweep_begin(x, n.rows);
+    return e;
 }
 
 struct err *index_tidy(struct index *x, bool *more_out)
 {
-    struct sizes n;
     struct err *e = NULL;
     CHECK(x->txn == NULL);
     *more_out = false;
-    if (!x->filing.on && !x->sweep.on) {
-        e = sizes_of(x, &n);
-        if (e != NULL)
-            return e;
-        if (n.rows == 0)
-            return n.fresh + n.labels > 0 ? clear(x) : NULL;
-        x->filing.on = enough_to_file(x, &n);
-        if (!x->filing.on && enough_to_sweep(x, &n))
-            sweep_begin(x, n.rows);
-    }
-    if (x->filing.on)
+    if (!x->filing.on && !x->sweep.on)
+        e = choose(x);
+    if (e == NULL && x->filing.on)
         e = file_some(x);
-    else if (x->sweep.on)
+    else if (e == NULL && x->sweep.on)
         e = sweep_some(x);
     *more_out = e == NULL && (x->filing.on || x->sweep.on);
     return e;
