@@ -94,7 +94,15 @@ struct err *row_state(const struct index *x, uint64_t seq, struct str state,
 size_t row_bytes(const struct index_row *row); /* of the file, about */
 
 /* --- index.c */
+const char *index_meta_name(enum index_meta what);
 void index_due_key(int64_t due_us, uint64_t seq, uint8_t out[DUE_KEY]);
+/* In `due`, and not in `held`. */
+static inline bool index_due_listed(uint32_t flags)
+{
+    return (flags & MESSAGE_HOLD) == 0;
+}
+
+/* --- index_look.c */
 /* [any] So many bytes of the map were looked at: once it is a lot they are forgotten. */
 void index_looked(struct index *x, size_t bytes);
 
