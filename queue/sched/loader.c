@@ -108,36 +108,88 @@ enum step_end {
     STEP_NEXT,
 };
 
+/* *out: whether and how the run goes on. */
+static bool finds_no_room(struct sched *s, enum step_end *out)
+{
+    bool enough = share_crowded(s) || s->run_skipped > SKIPPED_MAX;
+    if (!loader_full(s) && (!enough || s->run_whole))
+        return false;
+    s->more = true;
+    *out = waits_for_room(s) ? STEP_WAIT : STEP_LAST;
+    return true;
+}
+
+static void load(struct sched *s, uint64_t seq)
+{
+    struct err *e = load_one(s, seq, s->run_until_us);
+    if (e)
+        log_warning("qmgr", "cannot load a message: %s", e->text);
+}
+
+/* What was due before all of the sheaf came later: mail that is to go at once. It does not wait for the sheaf to be used up. */
+static struct err *load_urgent(struct sched *s, enum step_end *out)
+{
+    struct store_due list[SLICE];
+    size_t n = 0;
+    struct err *e = store_due(s->store, s->urgent_after, s->sheaf.first_us - 1, list, SLICE, &n);
+    for (size_t i = 0; !e && i < n; i++) {
+        if (finds_no_room(s, out))
+            return NULL;
+        s->urgent_after = list[i];
+        load(s, list[i].seq);
+    }
+    if (n < SLICE)
+        s->run_step = RUN_LOAD;
+    *out = STEP_NEXT;
+    return e;
+}
+
+static struct err *gather(struct sched *s, enum step_end *out)
+{
+    struct store_due *list = mem_alloc(SHEAF_PART * sizeof(*list));
+    size_t n = 0;
+    struct err *e = store_due(s->store, s->run_after, s->run_until_us, list, SHEAF_PART, &n);
+    if (!e) {
+        sheaf_add(&s->sheaf, list, n);
+        if (n > 0)
+            s->run_after = list[n - 1];
+        s->run_read = n < SHEAF_PART;
+        s->run_step = s->run_read || sheaf_full(&s->sheaf) ? RUN_LOAD : RUN_GATHER;
+        *out = STEP_NEXT;
+    }
+    mem_free(list);
+    return e;
+}
+
+static void load_some(struct sched *s, enum step_end *out)
+{
+    size_t rows = 0, active = s->active.count, skipped = s->run_skipped;
+    uint64_t seq;
+    while (rows++ < STEP_ROWS && s->run_skipped < skipped + STEP_SKIPS && s->active.count < active + SLICE) {
+        if (s->sheaf.left > 0 && finds_no_room(s, out))
+            return;
+        if (!sheaf_next(&s->sheaf, &seq)) {
+            *out = s->run_read ? STEP_LAST : STEP_NEXT;
+            s->run_step = RUN_GATHER;
+            return;
+        }
+        load(s, seq);
+    }
+    *out = STEP_NEXT;
+}
+
 /* One step of a run: not so long that deliveries would notice. */
 static struct err *load_step(struct sched *s, enum step_end *out)
 {
-    struct store_due list[SLICE];
-    size_t n = SLICE, rows = 0, active = s->active.count, skipped = s->run_skipped;
+    struct err *e = NULL;
     *out = STEP_LAST;
-    while (n == SLICE) {
-        struct err *e = store_due(s->store, s->run_after, s->run_until_us, list, SLICE, &n);
-        if (e)
-            return e;
-        for (size_t i = 0; i < n; i++) {
-            bool enough = share_crowded(s) || s->run_skipped > SKIPPED_MAX;
-            if (loader_full(s) || (enough && !s->run_whole)) {
-                s->more = true;
-                *out = waits_for_room(s) ? STEP_WAIT : STEP_LAST;
-                return NULL;
-            }
-            s->run_after = list[i];
-            e = load_one(s, list[i].seq, s->run_until_us);
-            if (e)
-                log_warning("qmgr", "cannot load a message: %s", e->text);
-        }
-        rows += n;
-        if (n == SLICE && (rows >= STEP_ROWS || s->run_skipped >= skipped + STEP_SKIPS ||
-                           s->active.count >= active + SLICE)) {
-            *out = STEP_NEXT;
-            return NULL;
-        }
-    }
-    return NULL;
+    if (s->run_step == RUN_URGENT)
+        e = load_urgent(s, out);
+    else if (s->run_step == RUN_GATHER)
+        e = gather(s, out);
+    if (!e && s->run_step == RUN_LOAD)
+        load_some(s, out);
+    return e;
 }
 
 static void look_again(struct timer *t);
@@ -164,12 +216,20 @@ static void run_now(struct sched *s, int64_t until_us, bool whole)
     if (s->loading || s->draining)
         return;
     s->loading = true;
-    s->more = s->wide = false;
     s->run_whole = whole;
     s->run_skipped = 0;
     s->run_began_ns = clock_mono_ns();
-    s->run_after = (struct store_due){0};
-    s->run_until_us = until_us;
+    s->urgent_after = (struct store_due){0};
+    s->run_step = RUN_URGENT;
+    /* One that is not whole goes on where the last one was, unless that has passed by something for the number of its
+     * recipients. */
+    if (whole || s->wide || s->sheaf.left == 0) {
+        sheaf_clear(&s->sheaf);
+        s->run_after = (struct store_due){0};
+        s->run_until_us = until_us;
+        s->run_step = RUN_GATHER;
+    }
+    s->more = s->wide = false;
     step(&s->step_timer);
 }
 
@@ -222,6 +282,7 @@ void loader_start(struct sched *s)
 void loader_stop(struct sched *s)
 {
     s->started = s->loading = false;
+    sheaf_clear(&s->sheaf);
     store_on_ready(s->store, NULL, NULL);
     timer_clear(&s->run_timer);
     timer_clear(&s->step_timer);
@@ -325,6 +386,12 @@ static struct err *bring_one(struct sched *s, const struct store_pick *p, enum b
     return NULL;
 }
 
+static void complain(struct err *e)
+{
+    if (e && e->kind != ERR_CANCELED)
+        log_error("qmgr", "flush: %s", e->text);
+}
+
 /* What comes in, or is deferred again, meanwhile is not met: the walk does not go by due time. */
 static struct err *bring(struct sched *s, struct store_query *q, enum bringing what, size_t want)
 {
@@ -338,13 +405,24 @@ static struct err *bring(struct sched *s, struct store_query *q, enum bringing w
             e = bring_one(s, &picks[i], what, &taken);
         fiber_yield();
     }
-    if (e && e->kind != ERR_CANCELED)
-        log_error("qmgr", "flush: %s", e->text);
+    complain(e);
     return e;
+}
+
+size_t loader_fetch_these(struct sched *s, const uint64_t *seqs, size_t n)
+{
+    size_t taken = 0;
+    struct err *e = store_wait_ready(s->store);
+    for (size_t i = 0; !e && i < n && !s->draining; i++)
+        e = bring_one(s, &(struct store_pick){.seq = seqs[i]}, BRING_DUE, &taken);
+    fiber_yield();
+    complain(e);
+    return taken;
 }
 
 bool loader_fetch(struct sched *s, struct store_query *q, size_t want)
 {
+    q->brief = true;
     return !bring(s, q, BRING_DUE, want) && !q->ended;
 }
 
@@ -357,5 +435,6 @@ void loader_flush(struct sched *s, struct str site)
 void loader_resume(struct sched *s, enum suspend_kind kind, struct str name)
 {
     struct store_query q = suspend_query(kind, name);
+    q.brief = true;
     (void)bring(s, &q, BRING_SUSPENDED, SIZE_MAX);
 }

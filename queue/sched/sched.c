@@ -10,6 +10,7 @@
 #include "queue/sched/state.h"
 
 #define AT_ONCE 512 /* recipients filed between two yields */
+#define KNOWN_MAX 262144
 
 /* SCHEDULER_README, "Dealing with memory resource limits": as many as Postfix holds at most. */
 static uint64_t budget_of(const struct sched_options *o)
@@ -68,6 +69,7 @@ struct sched *sched_new(struct queue *queue, struct store *store, struct worker 
     event_init(&s->idle);
     event_init(&s->room);
     list_init(&s->hungry);
+    s->known_max = KNOWN_MAX;
     copy_options(s, opts);
     return s;
 }

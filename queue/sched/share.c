@@ -17,6 +17,7 @@
 #define AGAIN_NS NS_PER_S         /* between looking for what to put to sleep */
 #define AT_ONCE 128               /* messages between two yields */
 #define RCPTS_LOOKED_AT 64        /* a message with more has a place */
+#define KNOWN_AT_ONCE 64
 
 /* --- how much it is */
 
@@ -80,6 +81,39 @@ static void count_left(struct dest *d, uint64_t before)
     d->transport->sched->dests_left += (d->left > 0) - (before > 0);
 }
 
+static void note_left(struct dest *d, uint64_t seq)
+{
+    struct sched *s = d->transport->sched;
+    count_left(d, d->left++);
+    if (s->known_left >= s->known_max)
+        return;
+    buf_add(&d->known, &seq, sizeof seq);
+    s->known_left++;
+}
+
+static size_t known_count(const struct dest *d)
+{
+    return (d->known.len - d->known_at) / sizeof(uint64_t);
+}
+
+static size_t take_known(struct dest *d, uint64_t *out, size_t max)
+{
+    size_t n = known_count(d);
+    n = n < max ? n : max;
+    if (n == 0)
+        return 0;
+    memcpy(out, d->known.ptr + d->known_at, n * sizeof(*out));
+    d->known_at += n * sizeof(*out);
+    d->transport->sched->known_left -= n;
+    if (d->known_at == d->known.len) {
+        buf_fini(&d->known);
+        d->known_at = 0;
+    }
+    d->left -= n;
+    count_left(d, d->left + n);
+    return n;
+}
+
 static bool has_share(const struct dest *d)
 {
     return d->todo_count >= d->transport->sched->share && d->transport->opts.recipient_limit != 1;
@@ -131,7 +165,7 @@ static void leave(struct active *a)
     for (size_t i = 0; i < env->rcpt_count; i++) {
         struct dest *d = active_left(&env->rcpts[i]) ? dest_known(s, &env->rcpts[i]) : NULL;
         if (d && d != last)
-            count_left(d, d->left++);
+            note_left(d, a->m->seq);
         last = d;
     }
     s->more = true;
@@ -177,7 +211,7 @@ bool share_skips(struct sched *s, uint64_t seq)
     struct dest *d = umap_get(&s->full, number);
     if (!d || d->state == DEST_DEAD || !has_share(d))
         return false;
-    count_left(d, d->left++);
+    note_left(d, seq);
     return true;
 }
 
@@ -256,15 +290,35 @@ void share_watch(struct sched *s)
 
 /* --- coming back */
 
-/* Its walk goes on where it ended; what was left behind its back is for the next one. */
+static size_t room_of(struct dest *d)
+{
+    size_t share = share_now(d->transport->sched);
+    return share > d->todo_count ? share - d->todo_count : 0;
+}
+
+static size_t feed_known(struct sched *s, struct dest *d, size_t room)
+{
+    uint64_t seqs[KNOWN_AT_ONCE];
+    size_t n, taken = 0;
+    while (taken < room && !s->draining &&
+           (n = take_known(d, seqs, room - taken < KNOWN_AT_ONCE ? room - taken : KNOWN_AT_ONCE)) > 0)
+        taken += loader_fetch_these(s, seqs, n);
+    return taken;
+}
+
+/* Of more than could be kept the rest is looked for. The walk goes on where it ended; what was left behind its back is for the
+ * next one. */
 static void feed(struct sched *s, struct dest *d)
 {
     struct buf name = {0};
-    size_t share = share_now(s), room = share > d->todo_count ? share - d->todo_count : 0;
+    size_t room = room_of(d), taken = feed_known(s, d, room);
+    if (taken >= room || d->left <= known_count(d))
+        return;
+    room -= taken;
     buf_printf(&name, "%s:%s", d->transport->opts.name, d->nexthop);
     if (!d->walk) {
         d->walk = MEM_NEW(struct store_query);
-        d->walked = d->left;
+        d->walked = d->left - known_count(d);
     }
     d->walk->destination = buf_str(&name);
     bool ended = !loader_fetch(s, d->walk, room);
@@ -315,6 +369,8 @@ void share_forget(struct dest *d)
     uint64_t before = d->left;
     d->left = 0;
     count_left(d, before);
+    d->transport->sched->known_left -= known_count(d);
+    buf_fini(&d->known);
     if (d->number != 0)
         (void)umap_del(&d->transport->sched->full, d->number);
 }

@@ -18,6 +18,7 @@
 #include "queue/sched/line.h"
 #include "queue/sched/request.h"
 #include "queue/sched/sched.h"
+#include "queue/sched/sheaf.h"
 #include "queue/sched/suspend.h"
 #include "queue/sched/why.h"
 #include "queue/store/store.h"
@@ -78,7 +79,9 @@ struct dest {
     struct timer timer;  /* end of PAUSED or DEAD */
     uint64_t number;     /* store_destination, while it is in sched->full; else 0 */
     uint64_t left;       /* so often a message found no place because it had its share (share.c) */
-    uint64_t walked;     /* of them: before `walk` began */
+    struct buf known;    /* u64 each: their numbers, of as many as are kept */
+    size_t known_at;     /* bytes of it that are used up */
+    uint64_t walked;     /* of the others: before `walk` began */
     struct store_query *walk; /* through them; NULL: none has begun */
     struct list hungry;       /* sched->hungry */
 };
@@ -171,7 +174,11 @@ struct sched {
     /* loader.c */
     struct timer run_timer;  /* next queue run */
     struct timer step_timer; /* next step of the one that is under way (`loading`) */
-    struct store_due run_after;
+    enum { RUN_URGENT, RUN_GATHER, RUN_LOAD } run_step;
+    struct sheaf sheaf;         /* what a run has found to be due */
+    struct store_due run_after; /* up to here */
+    bool run_read;              /* and that is all */
+    struct store_due urgent_after;
     int64_t run_until_us;
     struct event room; /* a message left the active queue */
     bool more;         /* the last run ended for want of room */
@@ -188,6 +195,8 @@ struct sched {
     int64_t share_ns;      /* when it was */
     size_t dests_full;     /* had it when it was computed */
     size_t dests_left;     /* have `left` */
+    size_t known_left;     /* numbers they know */
+    size_t known_max;      /* how many are kept; the others are looked for */
     struct umap full;      /* number -> struct dest: had its share, and perhaps still has */
     struct list hungry;    /* struct dest: have room for some that were left */
     bool feeding, trimming; /* a fiber is at it */
@@ -313,6 +322,8 @@ void loader_resume(struct sched *s, enum suspend_kind kind, struct str name);
 /* Some of what q finds that is due, at least `want` if there are so many. False: there is no more (or it cannot be
  * read). Yields. */
 bool loader_fetch(struct sched *s, struct store_query *q, size_t want);
+/* Of these those that are due: how many came. Yields. */
+size_t loader_fetch_these(struct sched *s, const uint64_t *seqs, size_t n);
 
 /* share.c */
 bool share_crowded(const struct sched *s); /* shares count */

@@ -121,6 +121,7 @@ bool store_only_destination(struct store *s, uint64_t seq, uint64_t *out)
 {
     struct qmsg *m = store_get_cached(s, seq);
     struct index_row row;
+    struct str state;
     struct kv_txn *t;
     bool found = false, one = false;
     if (m != NULL) {
@@ -130,8 +131,11 @@ bool store_only_destination(struct store *s, uint64_t seq, uint64_t *out)
     }
     if (kv_begin(s->index->kv, false, &t) != NULL)
         return false;
-    if (row_get(s->index, t, seq, &row, &found) == NULL && found)
+    if (kv_get(t, s->index->state, key_of(&seq), &state, &found) == NULL && found &&
+        row_state(s->index, seq, state, &row) == NULL) {
+        index_looked(s->index, row_bytes(&row));
         one = only_one(row.dests, out);
+    }
     kv_abort(t);
     return one;
 }
@@ -207,6 +211,9 @@ static struct err *try_state(struct slice *s, uint64_t seq, struct str value)
     if (e != NULL)
         return e;
     index_looked(s->x, row_bytes(&row));
+    if ((s->q->held && (row.flags & MESSAGE_HOLD) == 0) ||
+        !destination_fits(s->x->store->secret, s->q, row.dests))
+        return NULL;
     if (umap_get(&s->x->store->dead, seq) == NULL)
         s->out[s->count++] = (struct store_pick){.seq = seq,
                                                  .due_us = row.due_us,
@@ -215,11 +222,22 @@ static struct err *try_state(struct slice *s, uint64_t seq, struct str value)
     return NULL;
 }
 
+/* The half that changes has the destinations. */
+static bool state_answers(const struct store_query *q)
+{
+    return q->brief && q->destination.len > 0 && q->domain.len == 0 && q->sender.len == 0;
+}
+
 static struct err *try_seq(struct slice *s, uint64_t seq)
 {
     struct str value;
     bool found;
-    struct err *e = kv_get(s->txn, s->x->msg, key_of(&seq), &value, &found);
+    struct err *e;
+    if (state_answers(s->q)) {
+        e = kv_get(s->txn, s->x->state, key_of(&seq), &value, &found);
+        return e != NULL || !found ? e : try_state(s, seq, value);
+    }
+    e = kv_get(s->txn, s->x->msg, key_of(&seq), &value, &found);
     index_looked(s->x, 2 * PAGE);
     return e != NULL || !found ? e : try_value(s, seq, value);
 }

@@ -10,6 +10,7 @@ static void post_some(int n, const char *rcpt)
 struct counts {
     size_t active;
     uint64_t left; /* for a.org */
+    size_t known;
 };
 
 static void counts_main(void *arg)
@@ -18,7 +19,7 @@ static void counts_main(void *arg)
     struct sched *s = world.q->sched;
     struct transport *t = hmap_get(&s->transports, STR("smtp"));
     const struct dest *d = t ? hmap_get(&t->dests, STR("a.org")) : NULL;
-    *c = (struct counts){.active = s->active.count, .left = d ? d->left : 0};
+    *c = (struct counts){.active = s->active.count, .left = d ? d->left : 0, .known = s->known_left};
 }
 
 static struct counts counts(void)
@@ -55,6 +56,27 @@ static void a_backlog_leaves_room(void **state)
     world.gate_open = true; /* what sleeps comes when there is room */
     WAIT_FOR(seen(&world.sent) == 120);
     WAIT_FOR(list_count() == 0 && idle() && counts().left == 0);
+    assert_true(queue_down(5000));
+}
+
+static void know_little(void *arg)
+{
+    (void)arg;
+    world.q->sched->known_max = 7;
+}
+
+/* Those whose numbers are kept come first, the others are found by what the index calls the destination. */
+static void what_is_not_kept_in_mind_is_looked_for(void **state)
+{
+    (void)state;
+    little_room(40);
+    queue_up();
+    there(world.sched, know_little, NULL);
+    post_some(100, "gate@a.org");
+    WAIT_FOR(counts().left > 60 && counts().known == 7);
+    world.gate_open = true;
+    WAIT_FOR(seen(&world.sent) == 100);
+    WAIT_FOR(list_count() == 0 && idle() && counts().left == 0 && counts().known == 0);
     assert_true(queue_down(5000));
 }
 
@@ -123,6 +145,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         QUEUE_TEST(a_backlog_leaves_room),
+        QUEUE_TEST(what_is_not_kept_in_mind_is_looked_for),
         QUEUE_TEST(a_backlog_makes_room),
         QUEUE_TEST(those_that_sleep_survive_a_stop),
         QUEUE_TEST(what_is_deferred_is_not_fetched),
