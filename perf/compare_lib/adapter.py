@@ -29,6 +29,7 @@ class Adapter:
     users = ()          # users (and groups) that its packages would make
     spool = None        # (path it insists on, owner): unpacked servers get a folder of ours there
     lacks = {}          # {scene: why it must not be compared there}
+    remark = ""         # in the report: in what the load differs for it, or it from its packaged self
     local = True        # False: it runs elsewhere and only the outside can be measured
     source = "Debian"
 

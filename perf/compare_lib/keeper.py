@@ -198,7 +198,9 @@ class Keeper:
         """Stops it. What does not end by itself is killed, and that is an error."""
         if self.pid is None:
             return
-        os.close(self.release)
+        if self.release is not None:        # an alarm may have come in the middle of it
+            os.close(self.release)
+            self.release = None
         limit = time.monotonic() + 20
         while time.monotonic() < limit:
             if os.waitpid(self.pid, os.WNOHANG)[0]:

@@ -166,6 +166,9 @@ def head(paper):
     rows = [[s["title"], s["version"].replace("|", " "), s.get("pinned", "–"), s["source"]]
             for s in facts["servers"].values()]
     paper.add(table(["server", "version", "the pinned one", "from"], rows))
+    for server in facts["servers"].values():
+        if server.get("remark"):
+            paper.add("*%s*: %s\n" % (server["title"], server["remark"]))
     for title, reason in facts["left_out"].items():
         paper.add("**Left out: %s.** %s\n" % (title, reason))
 
@@ -261,10 +264,21 @@ def tail(paper):
                 if scene == "sizes" and row["size"] == "10k" and paper.results[name]["throughput"]:
                     continue
                 if row["undelivered"] > 0 or row["refused"]:
-                    notes.append("%s, %s, %d sessions, %s: %d accepted messages were not delivered "
+                    notes.append("%s, %s, %d sessions, %s, %s: %d accepted messages were not delivered "
                                  "in time, %d attempts were refused or broken" % (
-                                     paper.titles[name], scene, row["sessions"], row["size"],
-                                     row["undelivered"], row["refused"]))
+                                     paper.titles[name], scene, row["sessions"],
+                                     "reused" if row["reuse"] else "one message a connection",
+                                     row["size"], row["undelivered"], row["refused"]))
+        for row in paper.results[name]["latency"]:
+            if row["undelivered"] or row.get("refused"):
+                notes.append("%s, latency: at %d messages/s %d accepted messages were not delivered in time, "
+                             "%d attempts were refused or broken" % (
+                                 paper.titles[name], row["rate"], row["undelivered"],
+                                 row.get("refused", 0)))
+        for row in paper.results[name]["backlog"]:
+            if "drain" in row and row["drained"] < row["queued"]:
+                notes.append("%s, backlog: %d of %d were not delivered in time after the flush" % (
+                    paper.titles[name], row["queued"] - row["drained"], row["queued"]))
     notes += ["Round %d of %s was left out for want of time." % (out["round"] + 1,
                                                                 " and ".join(out["scenes"]))
               for out in facts["rounds_left_out"]]

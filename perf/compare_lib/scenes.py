@@ -9,20 +9,63 @@ the keys in a cell (sessions, size, ...) say where they belong.
     proof        which sync ends between the final dot and its 250
 """
 
+import itertools
 import socket
 import time
 
 from . import trace
 from .counters import Snapshot
-from .keeper import Trouble
+from .keeper import Keeper, Trouble
+
+LOST = 0.05         # for each session: when so many attempts come to nothing, it was not the same load
 
 
 class World:
     """One server's life: the server, its keeper, its sink, a folder for files."""
 
-    def __init__(self, server, keeper, sink, folder, options, load):
-        self.server, self.keeper, self.sink = server, keeper, sink
-        self.folder, self.options, self.load = folder, options, load
+    def __init__(self, kind, scenes, folder, options, load):
+        self.kind, self.scenes, self.folder = kind, scenes, folder
+        self.options, self.load = options, load
+        self.server = self.keeper = None
+        self.given = self.before = 0    # messages it has accepted, and what the sink had seen before
+        self.complaints = []    # what went wrong without ending a scene
+        self.lives = itertools.count()
+        self.sink = load.Sink(folder, None if kind.local else options.sink_address,
+                              "rcpt=450_4.2.0_later" if "backlog" in scenes else None)
+
+    def begin(self):
+        life = self.folder / ("life-%d" % next(self.lives))
+        life.mkdir()
+        self.server = self.kind(life, self.load.free_port(), self.sink.port)
+        self.server.scenes = self.scenes
+        if self.kind.local:
+            self.keeper = Keeper(self.server)
+        self.given, self.before = 0, self.sink.count()
+
+    def end(self):
+        if self.keeper is not None:
+            self.keeper.end()
+        self.keeper = None
+
+    def send(self, *options, **more):
+        """One load to its end; its figures."""
+        done = self.load.source(self.server, self.folder, *options, **more)
+        self.given += done["accepted"]
+        return done
+
+    def behind(self):
+        """Accepted messages that the sink has not seen."""
+        return max(0, self.given - (self.sink.count() - self.before))
+
+    def renew(self):
+        """True if it had to: what an earlier load has left in the queue would be delivered during the next one,
+        at its cost and to its credit. Such a server starts again, with an empty queue."""
+        if self.behind() == 0 or not self.kind.local:
+            return False
+        self.end()
+        time.sleep(0.3)         # the sink's file is up to 0.1 s behind
+        self.begin()
+        return True
 
     def cpu(self):
         return self.keeper.cpu() if self.keeper else None
@@ -31,13 +74,29 @@ class World:
         return Snapshot(self.folder, self.cpu(), self.sink.cpu() + source_s)
 
 
+def lost(done, sessions):
+    """Why a closed loop was not the load that was meant, or None: of its sessions each has waited in vain for most of
+    the time when an attempt came to nothing."""
+    failed = done["refused"] + done["broken"]
+    if failed <= LOST * sessions:
+        return None
+    stages = {stage: sum(how.values()) for stage, how in done["stages"].items()}
+    return "%d sessions, %d attempts came to nothing beside %d messages: %s" % (
+        sessions, failed, done["accepted"], ", ".join("%s: %d" % i for i in stages.items() if i[1]))
+
+
 def closed(world, sessions, reuse, size, seconds):
     """One closed-loop load until all of it is delivered."""
+    if world.renew():
+        warm(world)
     sent, before, began = world.sink.count(), world.snapshot(), time.time()
-    done = world.load.source(world.server, world.folder, "-s", sessions, "-c",
-                             100 if reuse else 1, "-l", size, "-m", 0, "--seconds", seconds,
-                             seconds=seconds + 60)
+    done = world.send("-s", sessions, "-c", 100 if reuse else 1, "-l", size, "-m", 0, "--seconds",
+                      seconds, seconds=seconds + 60)
     accepted_at = time.time()
+    why = lost(done, sessions)
+    if why:
+        world.complaints.append("%s, %s: %s" % (
+            size, "reused" if reuse else "one message a connection", why))
     whole = world.sink.wait(sent + done["accepted"], world.options.drain) is not None
     came = world.sink.count() - sent
     if came == 0:
@@ -63,8 +122,8 @@ def closed(world, sessions, reuse, size, seconds):
 def warm(world):
     """Processes and log segments that the first mail makes are there afterwards."""
     sent = world.sink.count()
-    done = world.load.source(world.server, world.folder, "-s", 20, "-c", 25, "-m", 400)
-    world.sink.wait(sent + done["accepted"], 3)
+    done = world.send("-s", 20, "-c", 25, "-m", 400)
+    world.sink.wait(sent + done["accepted"], max(3, world.options.drain))
 
 
 def throughput(world):
@@ -93,14 +152,15 @@ def latency(world):
     """Its own sink each time: the histogram of sent-to-delivered is the sink's."""
     rate, seconds = world.options.rate, world.options.open_seconds
     acked = world.folder / "acked"
-    done = world.load.source(world.server, world.folder, "-s", 500, "-c", 100, "-l", "10k", "-m", 0,
-                             "-R", rate, "--seconds", seconds, "--stamps", "-a", acked,
-                             seconds=seconds + 60)
+    done = world.send("-s", 500, "-c", 100, "-l", "10k", "-m", 0, "-R", rate, "--seconds", seconds,
+                      "--stamps", "-a", acked, seconds=seconds + 60)
     world.sink.wait(done["accepted"], world.options.drain)
     time.sleep(0.2)
     taken, came = world.load.stamps(acked), world.sink.stamps()
     world.sink_json = world.sink.end()
+    # A server that cannot keep up with the rate refuses, or answers too late: that is a figure of its own.
     row = {"rate": rate, "messages": done["accepted"], "reached": done["messages_per_s"],
+           "refused": done["refused"] + done["broken"],
            "undelivered": len(taken.keys() - came.keys())}
     for name, figures in (("connect", done["latency"]["connect"]),
                           ("banner", done["latency"]["banner"]),
@@ -116,11 +176,11 @@ def latency(world):
     yield row
 
 
-def greetings(address, number, seconds=3):
+def greetings(addresses, number, seconds=3):
     """Open connections whose EHLO was answered, of so many tried at a time."""
-    host, port = address.rsplit(":", 1)
     peers, limit = [], time.monotonic() + seconds
-    for _ in range(number):
+    for place in itertools.islice(itertools.cycle(addresses), number):
+        host, port = place.rsplit(":", 1)
         peer = socket.socket()
         peer.settimeout(2)
         try:
@@ -162,7 +222,7 @@ def idle(world):
         base = world.keeper.memory()
         for wanted in world.options.connections:
             while len(peers) < wanted and not full and time.monotonic() < limit:
-                more = greetings(world.server.addresses()[0], min(50, wanted - len(peers)))
+                more = greetings(world.server.addresses(), min(50, wanted - len(peers)))
                 peers += more
                 full = not more         # every process it may have is taken
             time.sleep(2 if wanted > 1000 else 0.3)
@@ -180,8 +240,10 @@ def backlog(world):
     """The sink of this life puts everything off (see compare); it is replaced by a healthy one."""
     for number in range(world.options.chunks):
         cpu = world.cpu()
-        done = world.load.source(world.server, world.folder, "-s", 20, "-c", 100, "-l", "10k", "-m",
-                                 world.options.chunk)
+        done = world.send("-s", 20, "-c", 100, "-l", "10k", "-m", world.options.chunk)
+        why = lost(done, 20)
+        if why:
+            world.complaints.append(why)
         yield {"step": number + 1, "queued": (number + 1) * world.options.chunk,
                "accepted": done["messages_per_s"], "p99": done["latency"]["dot"]["p99_us"],
                "cpu": (world.cpu() - cpu) / done["accepted"] * 1e6,
@@ -201,6 +263,8 @@ def backlog(world):
     try:
         while time.monotonic() - began < world.options.drain_backlog and arrived is None:
             arrived = world.sink.wait(wanted, 5)
+            if arrived is None and child.poll():
+                raise Trouble("%s: exit status %d" % (" ".join(command), child.returncode))
             if arrived is None and child.poll() is not None:
                 child = world.keeper.run(command)
     finally:

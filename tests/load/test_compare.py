@@ -156,13 +156,49 @@ def test_a_round_that_would_end_too_late_is_not_begun(monkeypatch):
 
     def visit(_kind, scenes_, _options, _note):
         now[0] += 10
-        return {s: [] for s in scenes_}, None
+        return {s: [] for s in scenes_}, []
     monkeypatch.setattr(compare, "visit", visit)
     monkeypatch.setattr(sys, "argv", ["compare", "--scenes", "throughput", "--minutes", "0.75"])
     _, options = compare.arguments()
     _, troubles, left_out, seconds = compare.measure({"a": None, "b": None}, options)
     assert not troubles and seconds == 40
     assert left_out == [{"round": 2, "scenes": ["throughput"]}]
+
+
+@pytest.mark.parametrize("broken,complains", [(0, False), (1, False), (2, True), (17, True)])
+def test_sessions_that_came_to_nothing_are_a_trouble(broken, complains):
+    """Of 20, one may have had bad luck."""
+    why = scenes.lost({"refused": 0, "broken": broken, "accepted": 100, "stages": {
+        "banner": {"refused_4xx": 0, "refused_5xx": 0, "broken": broken}, "dot": {"broken": 0}}}, 20)
+    assert bool(why) is complains
+    assert not why or why.endswith("beside 100 messages: banner: %d" % broken)
+
+
+def test_a_server_that_is_behind_starts_again_before_the_next_load(tmp_path, monkeypatch):
+    """7 of 10 have come: the other 3 must not arrive during the next load. A server elsewhere cannot be started."""
+    class Sink:
+        seen = 5
+
+        def count(self):
+            return self.seen
+
+    class Load:
+        @staticmethod
+        def source(*_):
+            sink.seen += 7
+            return {"accepted": 10}
+    monkeypatch.setattr(scenes.time, "sleep", lambda _: None)
+    for local, expected in ((False, False), (True, True)):
+        sink, lives = Sink(), []
+        world = scenes.World.__new__(scenes.World)
+        world.kind = type("Kind", (), {"local": local})
+        world.server, world.folder, world.load, world.sink = None, tmp_path, Load, sink
+        world.given, world.before = 0, 5
+        world.begin, world.end = lambda: lives.append("begin"), lambda: lives.append("end")
+        assert world.renew() is False
+        world.send()
+        assert world.behind() == 3 and world.renew() is expected
+        assert lives == (["end", "begin"] if local else [])
 
 
 def test_relay_prints_its_ratios_against_the_better_one():
