@@ -197,15 +197,10 @@ struct err *index_count(struct index *x, uint64_t *out, uint64_t *held_out)
     return e;
 }
 
-struct err *index_listed(struct index *x, struct kv_txn *t, const struct index_row *row,
-                         bool *listed_out)
+struct err *index_held(struct index *x, struct kv_txn *t, uint64_t seq, bool *held_out)
 {
-    uint8_t key[DUE_KEY];
     struct str value;
-    if (!index_due_listed(row->flags))
-        return kv_get(t, x->held, key_of(&row->seq), &value, listed_out);
-    index_due_key(row->due_us, row->seq, key);
-    return kv_get(t, x->due, str_make((const char *)key, DUE_KEY), &value, listed_out);
+    return kv_get(t, x->held, key_of(&seq), &value, held_out);
 }
 
 struct err *index_sizes(struct index *x, struct index_sizes *out)

@@ -106,9 +106,8 @@ static inline bool index_due_listed(uint32_t flags)
 /* [any] So many bytes of the map were looked at: once it is a lot they are forgotten. */
 void index_looked(struct index *x, size_t bytes);
 
-/* Does it stand where its flags and due time say? */
-struct err *index_listed(struct index *x, struct kv_txn *t, const struct index_row *row,
-                         bool *listed_out) MUST_USE;
+/* Does it stand in `held`? */
+struct err *index_held(struct index *x, struct kv_txn *t, uint64_t seq, bool *held_out) MUST_USE;
 struct index_sizes {
     uint64_t rows, states, due, held;
 };
