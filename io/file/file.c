@@ -146,6 +146,14 @@ static void ask_space(void *arg)
     s->number = statvfs(s->path, &s->fs) == 0 ? 0 : errno;
 }
 
+size_t file_direct_unit(int fd)
+{
+    struct statx x = {0};
+    if (statx(fd, "", AT_EMPTY_PATH, STATX_DIOALIGN, &x) != 0 || (x.stx_mask & STATX_DIOALIGN) == 0)
+        return 0;
+    return x.stx_dio_offset_align;
+}
+
 struct err *file_free_space(const char *path, uint64_t *bytes_out)
 {
     struct space s = {.path = path};

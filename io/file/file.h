@@ -19,6 +19,8 @@ struct err *file_dotlock(const char *path, int64_t stale_s, int64_t deadline_ns)
 void file_dotunlock(const char *path);
 /* Sync a directory so that names in it last. */
 struct err *file_sync_dir(const char *path) MUST_USE;
+/* Direct writes to it (O_DIRECT) begin and end at multiples of this; 0 = the file system does not say. */
+size_t file_direct_unit(int fd);
 /* Free bytes for us on the file system of path. */
 struct err *file_free_space(const char *path, uint64_t *bytes_out) MUST_USE;
 

@@ -59,6 +59,8 @@ struct segment {
     int fd; /* for writing; -1 once closed */
     bool poisoned;
     bool unusable; /* in raw: it is to be deleted when it is the first */
+    bool unwritten;              /* to its end: it was only allocated */
+    uint32_t unit;               /* batches are written in multiples of this: 512 to 4096 */
     bool has_data;               /* recovery: a batch stands in it */
     uint64_t after;              /* recovery: what that batch says of the log before it */
     char name[SEGMENT_NAME_MAX]; /* in log/ */

@@ -110,18 +110,18 @@ static bool scan_record(struct segment_scan *s, struct scan_item *out)
     return true;
 }
 
-/* Zeros from inside a block up to its end are what follows the last record of a batch. */
+/* From inside a block up to its end, with zeros first: what follows the last record of a batch. How much of it
+ * was written is not known, but it ends at a multiple of the least unit. */
 static bool is_padding(struct str gap, size_t at)
 {
     if (gap.len == 0)
         return true;
     if (at % BLOCK == 0 || gap.len >= BLOCK || (at + gap.len) % BLOCK != 0)
         return false;
-    for (size_t i = 0; i < gap.len; i++) {
-        if (gap.ptr[i] != 0)
-            return false;
-    }
-    return true;
+    size_t zeros = 0;
+    while (zeros < gap.len && gap.ptr[zeros] == 0)
+        zeros++;
+    return zeros == gap.len || at + zeros >= round_up(at + RECORD_ALIGN, UNIT_LEAST);
 }
 
 /* The next valid thing behind a place where none was. True: *out is the damage in between, or there
@@ -135,7 +135,8 @@ static bool scan_search(struct segment_scan *s, struct scan_item *out, bool *gap
         if (!batch && !scan_record(&probe, &item))
             continue;
         struct str gap = str_make(s->bytes.ptr + s->gap, s->at - s->gap);
-        *gap_out = !is_padding(gap, s->gap);
+        /* Where the batch head is whole, it says how far its records go. */
+        *gap_out = gap.len > 0 && (s->batch_end != SIZE_MAX || !is_padding(gap, s->gap));
         *out = (struct scan_item){.kind = SCAN_GAP, .at = s->base + (uint32_t)s->gap, .bytes = gap};
         s->lost = false;
         s->batches += batch; /* so that what lies before it is known not to be the end */

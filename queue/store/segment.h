@@ -23,9 +23,13 @@
  *     56  u64  sum of bytes 0..55, seed 0        48  u64  where the batch before it ended: position
  *     64  zeros                                  56  u64  sum of bytes 0..55
  *
- * Records (record.h) follow the batch head back to back, then zeros up to the next 4 KiB boundary.
+ * Records (record.h) follow the batch head back to back, then at least one word of zeros up to a
+ * multiple of what direct I/O asks for (512 bytes on most disks, 4 KiB at most), unless the last record
+ * ends its block. The rest of the block up to the next 4 KiB boundary is not written: zeros, or what an
+ * earlier life of the file has left there.
  * A batch is one write with O_DSYNC; one write is in flight at a time; a block that was synced is
- * never written again in the same epoch. So acknowledged bytes cannot be torn by a later write.
+ * never written again in the same epoch. So acknowledged bytes cannot be torn by a later write, also
+ * where the disk's own blocks have 4 KiB and it takes writes of less.
  *
  * Validity. A header block, batch head or record head counts when its magic, epoch and sum fit;
  * bytes of an earlier life of the file have an older epoch. A record's body is checked apart from
@@ -57,6 +61,8 @@
  * does not count and was not freed (another queue's, a copy, nothing to be made out) is moved to
  * corrupt/, never deleted.
  *
+ * (Until 2026-11 the last block was written whole, with zeros. Either reads what the other wrote.)
+ *
  * Versions. In all versions to come magic, version and sum of the header block stay where they are. A
  * program reads every version up to its own and writes its own into each new segment, so a queue
  * moves on by itself as segments are freed. Whatever an older program would take for damage (another
@@ -70,7 +76,13 @@
 #include "queue/store/record.h"
 
 enum { SEGMENT_FORMAT = 1 };
-enum { BLOCK = 4096, BATCH_HEAD = 64, SEGMENT_NAME_MAX = 32 };
+enum { BLOCK = 4096, BATCH_HEAD = 64, SEGMENT_NAME_MAX = 32, UNIT_LEAST = 512 };
+/* What is written of a batch with these bytes of head and records: at least one word of zeros behind
+ * them, unless they fill their last block. */
+static inline size_t batch_written(size_t bytes, size_t unit)
+{
+    return bytes % BLOCK == 0 ? bytes : round_up(bytes + RECORD_ALIGN, unit);
+}
 
 struct segment_header {
     uint64_t epoch, size, next_seq, secret;

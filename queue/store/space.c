@@ -96,6 +96,14 @@ static struct err *open_for_writing(struct store *s, struct segment *g)
     return open_for_writing(s, g);
 }
 
+/* What a batch ends in. A segment that was never written gets whole blocks, else the file system would
+ * have to fill each of them up itself. */
+static void find_unit(const struct store *s, struct segment *g)
+{
+    size_t unit = atomic_load(&s->direct) && !g->unwritten ? file_direct_unit(g->fd) : 0;
+    g->unit = unit >= UNIT_LEAST && BLOCK % unit == 0 ? (uint32_t)unit : BLOCK;
+}
+
 /* A whole header block, aligned as O_DIRECT wants it. */
 static struct err *write_header(struct store *s, struct segment *g, uint64_t epoch)
 {
@@ -129,6 +137,9 @@ static struct err *arm(struct store *s, struct segment *g)
     pthread_mutex_unlock(&s->lock);
     if (e == NULL)
         e = write_header(s, g, g->epoch);
+    if (e == NULL)
+        find_unit(s, g);
+    g->unwritten = false; /* it is by the time it is used again */
     segment_name(g->epoch, name);
     if (e == NULL)
         e = io_renameat(s->log_dir_fd, g->name, s->log_dir_fd, name);
@@ -234,6 +245,7 @@ static struct err *create(struct store *s, bool whole, struct segment **out)
     list_init(&g->link);
     g->fd = -1;
     g->size = s->segment_bytes;
+    g->unwritten = !whole;
     (void)snprintf(g->name, sizeof g->name, "new-%016llx", (unsigned long long)rand_u64());
     struct fill f = {
         .dir_fd = s->log_dir_fd, .name = g->name, .bytes = s->segment_bytes, .whole = whole};

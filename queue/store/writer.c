@@ -200,9 +200,8 @@ static void batch_seal(struct log *l, struct batch *b)
 static void write_flying(struct log *l)
 {
     struct batch *b = l->flying;
-    size_t bytes = round_up(b->len, BLOCK);
     bool usable = l->active != NULL && !l->active->poisoned;
-    if (!usable || l->at + bytes > l->store->segment_bytes) {
+    if (!usable || l->at + round_up(b->len, BLOCK) > l->store->segment_bytes) {
         struct segment *next = segment_take(l->store);
         if (next == NULL) {
             l->state = LOG_SLOW;
@@ -214,7 +213,8 @@ static void write_flying(struct log *l)
     batch_seal(l, b);
     l->state = LOG_WRITING;
     l->op.done = log_done;
-    ring_pwrite(&l->op, l->active->fd, b->bytes, bytes, l->at);
+    l->flying_bytes = batch_written(b->len, l->active->unit);
+    ring_pwrite(&l->op, l->active->fd, b->bytes, l->flying_bytes, l->at);
 }
 
 static void submit_next(struct log *l)
@@ -321,18 +321,19 @@ static void fail_all(struct log *l, const struct err *e, struct list *waiters)
     room_made(l);
 }
 
-static void written(struct log *l, size_t bytes, struct list *waiters)
+static void written(struct log *l, struct list *waiters)
 {
     struct batch *b = l->flying;
+    size_t bytes = l->flying_bytes, room = round_up(b->len, BLOCK);
     metric_add(METRIC_queue_log_writes, 1);
     metric_add(METRIC_queue_log_bytes, (int64_t)bytes);
     metric_add(METRIC_queue_log_records, b->records);
     l->writes++;
     l->bytes_written += bytes;
     uint64_t spare_at = l->store->segment_bytes / SPARE_WHEN_USED;
-    if (l->at < spare_at && l->at + bytes >= spare_at)
+    if (l->at < spare_at && l->at + room >= spare_at)
         keeper_wake(l->store);
-    l->at += (uint32_t)bytes;
+    l->at += (uint32_t)room;
     l->number++;
     l->durable = l->ended = log_pos(l->active->epoch, l->at);
     l->flying = NULL;
@@ -348,9 +349,8 @@ static void log_done(struct ring_op *op, int res, bool more)
     (void)more;
     list_init(&waiters);
     pthread_mutex_lock(&l->lock);
-    size_t bytes = round_up(l->flying->len, BLOCK);
-    if (res >= 0 && (size_t)res == bytes) {
-        written(l, bytes, &waiters);
+    if (res >= 0 && (size_t)res == l->flying_bytes) {
+        written(l, &waiters);
     } else {
         struct err *e = err_errno(res < 0 ? -res : EIO, "write %s", l->active->name);
         log_warning("queue", "%s: this segment is not used any further", e->text);

@@ -58,6 +58,7 @@ struct log {
     pthread_mutex_t lock; /* all of it */
     enum log_state state;
     struct batch *flying;
+    size_t flying_bytes; /* that are written of it */
     struct batch *first, *last; /* gathering; NULL = none */
     size_t waiting;             /* of those */
     struct batch *pool;         /* emptied, for reuse */

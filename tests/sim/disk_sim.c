@@ -269,8 +269,17 @@ struct disk_write *disk_write_begin(int fd, const void *from, size_t n, uint64_t
     return w;
 }
 
+/* The disk would have to read a place that cannot be read, to write a part of it. */
+static bool fills_up_what_is_bad(const struct inode *i, const struct disk_write *w)
+{
+    uint64_t end = w->at + w->n, bad_end = i->bad_at + i->bad_n;
+    return i->bad_n > 0 && end > i->bad_at && end < bad_end && end % PAGE != 0;
+}
+
 ssize_t disk_write_end(struct disk_write *w, int fail)
 {
+    if (fail == 0 && fills_up_what_is_bad(&current->inodes[w->ino], w))
+        fail = EIO;
     size_t i = 0;
     ssize_t res = (ssize_t)w->n;
     while (i < current->pending_n && current->pending[i].id != w->id)

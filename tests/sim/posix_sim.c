@@ -204,6 +204,22 @@ int __wrap_fstatat(int dir_fd, const char *path, struct stat *out, int flags)
                               : __real_fstatat(dir_fd, path, out, flags);
 }
 
+/* Some files want direct writes in whole blocks, others in sectors. */
+int __real_statx(int fd, const char *path, int flags, unsigned mask, struct statx *out);
+int __wrap_statx(int fd, const char *path, int flags, unsigned mask, struct statx *out);
+int __wrap_statx(int fd, const char *path, int flags, unsigned mask, struct statx *out)
+{
+    struct disk_stat st;
+    if (fd < SIM_FD)
+        return __real_statx(fd, path, flags, mask, out);
+    memset(out, 0, sizeof *out);
+    int rc = give(disk_fstat(fd, &st));
+    out->stx_mask = rc == 0 ? STATX_DIOALIGN : 0;
+    out->stx_dio_mem_align = 512;
+    out->stx_dio_offset_align = st.ino % 3 == 0 ? 4096 : 512;
+    return rc;
+}
+
 int __real_statvfs(const char *path, struct statvfs *out);
 int __wrap_statvfs(const char *path, struct statvfs *out);
 int __wrap_statvfs(const char *path, struct statvfs *out)
