@@ -89,6 +89,9 @@ static void dest_main(void *arg)
         out->process_limit = t->opts.process_limit;
         out->transport_busy = t->busy;
         out->transport_lingering = transport_lingering(t);
+        out->seats = t->seats.limit + t->seats.extra;
+        out->seats_taken = t->seats.taken + t->seats.extra_taken;
+        out->held = (int64_t)t->held_count;
         out->transport_deferred = t->deferred;
         look_in(l, t);
         if (t->broken)

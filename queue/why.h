@@ -26,6 +26,7 @@ struct queue_dest {
     int64_t concurrency_limit, rate_delay_ms;          /* of a destination; 0 = none */
     int64_t transport_rate_delay_ms;
     int64_t process_limit, transport_busy, transport_lingering; /* 0 = none; requests out; that do not count */
+    int64_t seats, seats_taken, held; /* of the transport, for long lists; recipients that wait for one */
     bool transport_deferred;                           /* defer_transports */
     const char *suspended;                             /* by this word of the operator; NULL = not */
     /* the last reply since the start */

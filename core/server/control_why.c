@@ -149,6 +149,11 @@ static void put_limits(struct tree *t, const struct queue_dest *d)
         put_num(t, "process_limit", d->process_limit);
     if (d->transport_lingering > 0)
         put_num(t, "transport_lingering", d->transport_lingering);
+    if (d->seats_taken > 0 || d->held > 0) {
+        put_num(t, "recipient_slots", d->seats);
+        put_num(t, "recipient_slots_in_use", d->seats_taken);
+        put_num(t, "recipients_without_slot", d->held);
+    }
     if (d->transport_deferred)
         put_flag(t, "defer_transports", true);
 }

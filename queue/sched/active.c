@@ -87,11 +87,11 @@ static size_t count_bounced(const struct active *a)
 
 void active_drop(struct active *a)
 {
+    refill_end(a);
     for (struct job *j = a->job.next, *next; j; j = next) {
         next = j->next;
         mem_free(j);
     }
-    refill_end(a);
     mem_free(a->fresh);
     mem_free(a);
 }
@@ -105,7 +105,7 @@ void active_free(struct active *a)
     atomic_store_explicit(&s->active_count, s->active.count, memory_order_relaxed);
     m->sched = NULL;
     __atomic_store_n(&m->claimed, 0, __ATOMIC_RELEASE);
-    s->recipients -= refill_weight(a);
+    sched_weigh(a, 0);
     active_drop(a);
     qmsg_unref(m);
     loader_room(s);

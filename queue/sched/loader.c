@@ -34,9 +34,8 @@ bool loader_full(const struct sched *s)
 
 bool loader_fits(const struct sched *s, const struct qmsg *m)
 {
-    size_t n = qmsg_recipients(m);
-    return !loader_full(s) &&
-           (s->recipients < s->budget || n <= (size_t)s->opts.recipient_minimum);
+    return !loader_full(s) && (m->part || s->recipients < s->budget ||
+                               qmsg_recipients(m) <= (size_t)s->opts.recipient_minimum);
 }
 
 static bool claim(struct qmsg *m)

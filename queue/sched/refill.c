@@ -1,8 +1,10 @@
-/* Messages in part (queue/store/store.h): a list that is longer than qmgr_message_recipient_limit is in the active queue
- * with so many of its recipients at a time. Each has a slot, which is its place in env->rcpts; who is settled is marked and
- * leaves it to one that has not been read. The store alone says what became of all of them, so what a slot does not hold is
- * neither lost nor taken for done. When all of this turn have been read and settled, notices get the recipients they
- * name into the slots. */
+/* Messages in part (queue/store/store.h): of a long list some recipients at a time are in memory. Each has a slot, which is its
+ * place in env->rcpts, and a seat (seats.h), the message's own or one of its transport; who is settled is marked and leaves
+ * both. The store alone says what became of all of them, so what is not in memory is neither lost nor taken for done. When
+ * all of this turn have been read and settled, notices get the recipients they name into the slots.
+ *
+ * Which transport a recipient has is known when it has been resolved. One that finds no seat then is held (held.c): it leaves
+ * memory, and is read again when there is one. So the list is read on for the sake of other transports. */
 #include <stdlib.h>
 
 #include "io/base/check.h"
@@ -13,18 +15,23 @@
 
 struct refill {
     struct active *active;
-    uint32_t slots;   /* so many at a time */
-    uint32_t room;    /* of the arrays; more for a long notice */
-    uint32_t next;    /* those before this index were read in this turn */
+    int64_t since_ns;
+    struct seat_pool own_pool; /* qmgr_message_recipient_minimum */
+    struct seat_share own;
+    uint32_t room;    /* of the arrays */
+    uint32_t next;    /* those before this index were read in this turn; some are held */
     uint32_t loaded;  /* slots in use */
     uint32_t free_count;
     uint32_t *free;   /* slots that were in use */
     char **text;      /* what the recipient of a slot owns */
+    struct seat_share **seat; /* its seat; NULL: it is there for a notice */
+    struct buf outgrown; /* struct rcpt *: smaller env->rcpts; agents look into them */
     uint32_t waiting; /* by an operator's word */
     uint32_t success_room;
     bool reading;     /* some are being resolved */
     bool failed;      /* no more can be read in this turn */
     int64_t read_ns;  /* when some were read last */
+    int64_t looked_ns; /* when as many as may be were, to see what transports they have */
     struct timer delay;
 };
 
@@ -33,38 +40,58 @@ struct batch {
     struct arena *arena;
     struct qmsg shadow; /* what resolve gets: nobody else touches it */
     struct envelope env;
+    struct seat_share **seats; /* that are kept for them; NULL: none, they were not read before */
     struct mbox_msg mbox;
 };
 
-static uint32_t slots_for(const struct sched *s, const struct qmsg *m)
-{
-    size_t all = qmsg_recipients(m), some = store_slice(s->store);
-    return (uint32_t)(some > 0 && some < all ? some : all);
-}
-
 /* --- slots */
 
-static void make_room(struct active *a, uint32_t room)
+static void forget_outgrown(struct refill *f)
+{
+    void *old;
+    for (size_t at = 0; at < f->outgrown.len; at += sizeof(old)) {
+        memcpy(&old, f->outgrown.ptr + at, sizeof(old));
+        mem_free(old);
+    }
+    buf_fini(&f->outgrown);
+}
+
+/* Twice as much, at least. An agent may be looking at what never changes of a recipient: the old array stays for it. */
+static void make_room(struct active *a, size_t want)
 {
     struct refill *f = a->refill;
-    if (room <= f->room)
-        return;
-    CHECK(f->loaded == 0);
     struct envelope *env = a->m->env;
-    mem_free(env->rcpts);
-    mem_free(f->text);
-    mem_free(f->free);
-    env->rcpts = mem_zalloc(room * sizeof(*env->rcpts));
-    f->text = mem_zalloc(room * sizeof(*f->text));
-    f->free = mem_alloc(room * sizeof(*f->free));
-    f->room = room;
+    size_t all = qmsg_recipients(a->m), room = want > 2 * (size_t)f->room ? want : 2 * (size_t)f->room;
+    if (want <= f->room)
+        return;
+    room = room < all ? room : all;
+    struct rcpt *rcpts = mem_zalloc(room * sizeof(*rcpts));
+    if (env->rcpt_count > 0)
+        memcpy(rcpts, env->rcpts, env->rcpt_count * sizeof(*rcpts));
+    if (env->rcpts)
+        buf_add(&f->outgrown, &env->rcpts, sizeof(env->rcpts));
+    if (f->loaded == 0)
+        forget_outgrown(f);
+    env->rcpts = rcpts;
+    f->text = mem_realloc(f->text, room * sizeof(*f->text));
+    f->seat = mem_realloc(f->seat, room * sizeof(*f->seat));
+    f->free = mem_realloc(f->free, room * sizeof(*f->free));
+    f->room = (uint32_t)room;
+}
+
+static void empty_slot(struct refill *f, size_t slot)
+{
+    mem_free(f->text[slot]);
+    f->text[slot] = NULL;
+    if (f->seat[slot])
+        seats_leave(f->seat[slot]);
+    f->seat[slot] = NULL;
 }
 
 static void leave_slot(struct active *a, uint32_t slot)
 {
     struct refill *f = a->refill;
-    mem_free(f->text[slot]);
-    f->text[slot] = NULL;
+    empty_slot(f, slot);
     a->m->env->rcpts[slot] = (struct rcpt){.state = RCPT_DONE}; /* nobody's */
     f->free[f->free_count++] = slot;
     f->loaded--;
@@ -74,11 +101,10 @@ static void leave_all(struct active *a)
 {
     struct refill *f = a->refill;
     for (size_t i = 0; i < a->m->env->rcpt_count; i++)
-        mem_free(f->text[i]);
-    if (f->text)
-        memset(f->text, 0, a->m->env->rcpt_count * sizeof(*f->text));
+        empty_slot(f, i);
     a->m->env->rcpt_count = 0;
     f->loaded = f->free_count = 0;
+    forget_outgrown(f);
 }
 
 static struct str put(char **to, struct str s)
@@ -127,13 +153,14 @@ static char *own(const struct rcpt *from, struct rcpt *to)
     return text;
 }
 
-static uint32_t take_slot(struct active *a, const struct rcpt *r)
+static uint32_t take_slot(struct active *a, const struct rcpt *r, struct seat_share *seat)
 {
     struct refill *f = a->refill;
     struct envelope *env = a->m->env;
     uint32_t slot = f->free_count > 0 ? f->free[--f->free_count] : (uint32_t)env->rcpt_count++;
     CHECK(slot < f->room);
     f->text[slot] = own(r, &env->rcpts[slot]);
+    f->seat[slot] = seat;
     f->loaded++;
     return slot;
 }
@@ -144,9 +171,13 @@ void refill_begin(struct active *a)
 {
     if (!a->m->part)
         return;
-    a->refill = MEM_NEW(struct refill);
-    a->refill->active = a;
-    a->refill->slots = slots_for(a->sched, a->m);
+    const struct sched_options *o = &a->sched->opts;
+    struct refill *f = MEM_NEW(struct refill);
+    a->refill = f;
+    f->active = a;
+    f->since_ns = clock_mono_ns();
+    f->own_pool.limit = o->recipient_minimum > 0 ? o->recipient_minimum : 1;
+    f->own.pool = &f->own_pool;
     a->m->env->rcpts = NULL;
     a->m->env->rcpt_count = 0;
 }
@@ -158,31 +189,112 @@ void refill_end(struct active *a)
         return;
     timer_clear(&f->delay);
     leave_all(a);
+    for (struct job *j = &a->job; j; j = j->next)
+        held_end(j);
     mem_free(a->m->env->rcpts);
     a->m->env->rcpts = NULL;
     mem_free(f->text);
+    mem_free(f->seat);
     mem_free(f->free);
     mem_free(f);
     a->refill = NULL;
+    for (struct job *j = &a->job; j && j->transport; j = j->next)
+        refill_serve(j->transport);
 }
 
-size_t refill_weight(const struct active *a)
+/* --- seats */
+
+/* Who came first has those of a transport first, and who has passed another need not wait. */
+static int64_t seats_for(const struct refill *f, struct job *j)
 {
-    return a->refill ? a->refill->slots : a->m->env->rcpt_count;
+    const struct held *first = held_first(j->transport);
+    bool turn = !first || first->active == f->active || first->since_ns > f->since_ns;
+    if (j->slots.payer != 0)
+        seats_pass(&j->seats);
+    return turn || j->slots.payer != 0 ? seats_free(&j->seats) : 0;
+}
+
+static struct seat_share *find_seat(struct refill *f, struct job *j)
+{
+    if (seats_take(&f->own))
+        return &f->own;
+    return seats_for(f, j) > 0 && seats_take(&j->seats) ? &j->seats : NULL;
+}
+
+/* The one that was kept, when it is of the transport that the recipient has now. */
+static struct seat_share *seat_for(struct refill *f, const struct batch *b, size_t i)
+{
+    const struct rcpt *r = &b->env.rcpts[i];
+    struct active *a = f->active;
+    struct job *j = transport_job(transport_get(a->sched, r->transport ? r->transport : "retry"), a);
+    struct seat_share *kept = b->seats ? b->seats[i] : NULL;
+    if (kept && (kept == &f->own || kept == &j->seats))
+        return kept;
+    if (kept)
+        seats_leave(kept);
+    struct seat_share *seat = find_seat(f, j);
+    if (!seat)
+        held_add(j, a, f->since_ns, r->index);
+    return seat;
 }
 
 /* --- reading on */
 
+static bool some_held(const struct active *a)
+{
+    for (const struct job *j = &a->job; j; j = j->next)
+        if (j->held && j->held->count > 0)
+            return true;
+    return false;
+}
+
 bool refill_unread(const struct active *a)
 {
-    return a->refill && a->refill->next < qmsg_recipients(a->m);
+    return a->refill && (a->refill->next < qmsg_recipients(a->m) || some_held(a));
 }
 
 static bool wants_more(const struct active *a)
 {
     const struct refill *f = a->refill;
-    return refill_unread(a) && !f->failed && !f->reading && !a->want_remove && !a->want_hold &&
-           !a->again && !a->damaged && !a->sched->draining;
+    return refill_unread(a) && !f->failed && !f->reading && a->state != ACTIVE_NOTIFYING &&
+           !a->want_remove && !a->want_hold && !a->again && !a->damaged && !a->sched->draining;
+}
+
+/* Those that have a seat get slots, and the order of all becomes theirs. */
+static void seat_batch(struct active *a, struct batch *b, struct filing *file)
+{
+    size_t n = b->env.rcpt_count, order_count = 0;
+    struct seat_share **seat = arena_alloc(b->arena, n * sizeof(*seat));
+    uint32_t *slots = arena_alloc(b->arena, n * sizeof(*slots));
+    uint32_t *order = arena_alloc(b->arena, n * sizeof(*order));
+    uint32_t *place = arena_alloc(b->arena, n * sizeof(*place));
+    for (size_t i = 0; i < n; i++) {
+        seat[i] = seat_for(a->refill, b, i);
+        place[i] = file->count;
+        file->count += seat[i] != NULL;
+    }
+    make_room(a, a->refill->loaded + file->count);
+    for (size_t i = 0; i < n; i++)
+        if (seat[i])
+            slots[place[i]] = take_slot(a, &b->env.rcpts[i], seat[i]);
+    for (size_t i = 0; i < n && b->shadow.order; i++)
+        if (seat[b->shadow.order[i]])
+            order[order_count++] = place[b->shadow.order[i]];
+    file->slots = slots;
+    file->order = b->shadow.order ? order : NULL;
+}
+
+static void stop_reading(struct active *a)
+{
+    a->refill->failed = true;
+    for (struct job *j = &a->job; j; j = j->next)
+        held_end(j);
+}
+
+static void give_back(struct batch *b)
+{
+    for (size_t i = 0; b->seats && i < b->env.rcpt_count; i++)
+        seats_leave(b->seats[i]);
 }
 
 static void arrived(struct mbox_msg *msg)
@@ -193,18 +305,19 @@ static void arrived(struct mbox_msg *msg)
     size_t n = b->env.rcpt_count;
     bool stopped = a->want_remove || a->want_hold || a->again || a->damaged;
     struct filing *f = ARENA_NEW(b->arena, struct filing);
-    uint32_t *slots = arena_alloc(b->arena, n * sizeof(*slots));
-    *f = (struct filing){.active = a, .slots = slots, .order = b->shadow.order, .arena = b->arena};
+    *f = (struct filing){.active = a, .arena = b->arena};
+    s->reading -= n;
     if (a->state == ACTIVE_RESOLVING && !stopped)
         sched_log_active(a, b->env.sender_shown);
     a->state = ACTIVE_RUNNING;
     a->refill->reading = false;
-    if (!stopped) {
-        f->count = (uint32_t)n;
-        for (size_t i = 0; i < n; i++)
-            slots[i] = take_slot(a, &b->env.rcpts[i]);
+    if (stopped) {
+        give_back(b);
+    } else {
+        seat_batch(a, b, f);
         store_note_destinations(a->m, b->env.rcpts, n);
     }
+    refill_maybe(a); /* what is left over, by its time */
     sched_file(f);
     sched_fiber_ended(s);
 }
@@ -219,75 +332,189 @@ static void resolve_main(void *arg)
     worker_post(s->home, &b->mbox);
 }
 
-static struct err *read_batch(struct active *a, size_t max, struct batch **out)
+static struct batch *batch_new(struct active *a, struct arena *arena, size_t n)
 {
-    struct refill *f = a->refill;
     struct qmsg *m = a->m;
-    struct arena *arena = arena_new(0, 0);
     struct batch *b = ARENA_NEW(arena, struct batch);
-    uint32_t *indexes = arena_alloc(arena, max * sizeof(*indexes));
-    size_t n = store_part_find(m, f->next, RCPTS_LEFT, indexes, max);
+    b->active = a;
+    b->arena = arena;
     b->env = *m->env;
     b->env.rcpts = arena_zalloc(arena, (n + 1) * sizeof(*b->env.rcpts));
     b->env.rcpt_count = n;
-    struct err *e = n > 0 ? store_part_read(m, indexes, n, arena, b->env.rcpts) : NULL;
-    if (e || n == 0) {
-        if (!e)
-            f->next = (uint32_t)qmsg_recipients(m);
-        arena_free(arena);
-        return e;
-    }
-    f->next = indexes[n - 1] + 1;
-    b->active = a;
-    b->arena = arena;
     b->shadow = (struct qmsg){.queue = m->queue, .seq = m->seq, .arena = arena, .env = &b->env,
                               .active_since_us = m->active_since_us};
     memcpy(b->shadow.id, m->id, sizeof(b->shadow.id));
-    *out = b;
-    return NULL;
+    return b;
 }
 
-bool refill_more(struct active *a)
+/* Those that have not been read. NULL: there are none. */
+static struct batch *take_unread(struct active *a, struct arena *arena, size_t max, uint32_t *indexes)
+{
+    struct refill *f = a->refill;
+    size_t n = store_part_find(a->m, f->next, RCPTS_LEFT, indexes, max);
+    f->next = n > 0 ? indexes[n - 1] + 1 : (uint32_t)qmsg_recipients(a->m);
+    return n > 0 ? batch_new(a, arena, n) : NULL;
+}
+
+static int64_t delay_ns(const struct transport *t)
+{
+    return (t->opts.refill_delay_s > 0 ? t->opts.refill_delay_s : 1) * NS_PER_S;
+}
+
+/* postconf(5), transport_recipient_refill_limit, _delay: so many at once, or after that time as many as there is room for. */
+static bool is_enough(const struct refill *f, const struct transport *t, int64_t room)
+{
+    return room > 0 && (room >= t->opts.refill_limit || f->loaded == 0 ||
+                        clock_mono_ns() >= f->read_ns + delay_ns(t));
+}
+
+struct wanted {
+    uint32_t index;
+    struct seat_share *seat;
+};
+
+static int by_index(const void *left, const void *right)
+{
+    uint32_t l = ((const struct wanted *)left)->index, r = ((const struct wanted *)right)->index;
+    return (l > r) - (l < r);
+}
+
+/* So many seats of its own and its transport's are there for those that it holds. */
+static int64_t held_room(struct refill *f, struct job *j)
+{
+    if (!j->held || j->held->count == 0)
+        return 0;
+    int64_t room = seats_free(&f->own) + seats_for(f, j);
+    return is_enough(f, j->transport, room) ? room : 0;
+}
+
+static size_t count_held(struct refill *f, size_t max)
+{
+    size_t n = 0;
+    for (struct job *j = &f->active->job; j; j = j->next) {
+        size_t room = (size_t)held_room(f, j);
+        n += room > 0 && room > j->held->count ? j->held->count : room;
+    }
+    return n < max ? n : max;
+}
+
+/* Those that are held, as far as there are seats now: these are kept for them. */
+static struct batch *take_held(struct active *a, struct arena *arena, size_t max, uint32_t *indexes)
+{
+    struct refill *f = a->refill;
+    struct wanted *list = arena_alloc(arena, max * sizeof(*list));
+    size_t n = 0;
+    for (struct job *j = &a->job; j; j = j->next) {
+        for (int64_t room = held_room(f, j); room > 0 && n < max && j->held->count > 0; room--, n++) {
+            list[n].seat = seats_for(f, j) > 0 ? &j->seats : &f->own;
+            CHECK(seats_take(list[n].seat));
+            list[n].index = held_take(j->held);
+        }
+    }
+    qsort(list, n, sizeof(*list), by_index);
+    struct batch *b = batch_new(a, arena, n);
+    b->seats = arena_alloc(arena, n * sizeof(struct seat_share *));
+    for (size_t i = 0; i < n; i++) {
+        indexes[i] = list[i].index;
+        b->seats[i] = list[i].seat;
+    }
+    return b;
+}
+
+/* So many may be on their way, of which it is not known what transports they have: qmgr_message_recipient_limit in all, but
+ * each message its own. */
+static size_t batch_max(const struct refill *f)
+{
+    const struct sched *s = f->active->sched;
+    size_t own = (size_t)f->own_pool.limit, most = (size_t)s->opts.message_recipient_limit;
+    return most > s->reading + own ? most - s->reading : own;
+}
+
+/* The seats that those may find which come next, when they have the transports of those before them. From time to time
+ * as many as may be are looked at: others may be among them. */
+static size_t unread_room(struct refill *f)
+{
+    struct job *j = &f->active->job;
+    size_t most = batch_max(f);
+    int64_t room = seats_free(&f->own), now = clock_mono_ns();
+    bool enough = !j->transport;
+    int64_t delay = enough ? 0 : delay_ns(j->transport);
+    for (; j && j->transport; j = j->next) {
+        if (!j->held || j->held->count == 0)
+            room += seats_for(f, j);
+        delay = delay_ns(j->transport) < delay ? delay_ns(j->transport) : delay;
+        enough |= is_enough(f, j->transport, room);
+    }
+    if (!f->active->job.transport || now >= f->looked_ns + delay) {
+        f->looked_ns = now;
+        return most;
+    }
+    return !enough ? 0 : (size_t)room < most ? (size_t)room : most;
+}
+
+static bool read_some(struct active *a)
 {
     struct sched *s = a->sched;
     struct refill *f = a->refill;
-    struct batch *b = NULL;
-    if (!wants_more(a) || f->loaded >= f->slots)
+    size_t held = count_held(f, batch_max(f)), max = held;
+    if (held == 0 && f->next < qmsg_recipients(a->m))
+        max = unread_room(f);
+    if (max == 0)
         return false;
-    make_room(a, f->slots);
-    struct err *e = read_batch(a, f->slots - f->loaded, &b);
-    f->failed = e != NULL;
-    if (e)
+    struct arena *arena = arena_new(0, 0);
+    uint32_t *indexes = arena_alloc(arena, max * sizeof(*indexes));
+    struct batch *b = held > 0 ? take_held(a, arena, max, indexes) : take_unread(a, arena, max, indexes);
+    struct err *e = b ? store_part_read(a->m, indexes, b->env.rcpt_count, arena, b->env.rcpts) : NULL;
+    if (e) {
         log_warning("qmgr", "%s: cannot read its recipients: %s", a->m->id, e->text);
-    if (!b)
+        give_back(b);
+        stop_reading(a);
+    }
+    if (e || !b) {
+        arena_free(arena);
         return false;
-    timer_clear(&f->delay);
+    }
     f->reading = true;
     f->read_ns = clock_mono_ns();
     a->running++; /* until they are filed */
+    s->reading += b->env.rcpt_count;
     s->requests_out++;
     worker_spawn(s->workers[s->next_worker++ % s->n_workers], "resolve", resolve_main, b);
     return true;
 }
 
-static void delay_over(struct timer *t)
+bool refill_more(struct active *a)
 {
-    (void)refill_more(CONTAINER(t, struct refill, delay)->active);
+    if (!wants_more(a) || !read_some(a))
+        return false;
+    timer_clear(&a->refill->delay);
+    return true;
 }
 
-/* postconf(5), transport_recipient_refill_limit, _delay: so many at once, or after that time as many as there is room
- * for. */
-void refill_maybe(struct active *a, const struct transport *t)
+static void delay_over(struct timer *t)
+{
+    refill_maybe(CONTAINER(t, struct refill, delay)->active);
+}
+
+void refill_maybe(struct active *a)
 {
     struct refill *f = a->refill;
-    if (!wants_more(a))
+    if (!wants_more(a) || refill_more(a) || f->failed || !a->job.transport)
         return;
-    uint32_t room = f->slots - f->loaded;
-    int64_t at = f->read_ns + t->opts.refill_delay_s * NS_PER_S;
-    if (room >= t->opts.refill_limit || room == f->slots || (room > 0 && clock_mono_ns() >= at))
-        (void)refill_more(a);
-    else if (room > 0)
-        timer_set(&f->delay, at, delay_over);
+    int64_t delay = INT64_MAX, now = clock_mono_ns();
+    for (const struct job *j = &a->job; j && j->transport; j = j->next)
+        delay = delay_ns(j->transport) < delay ? delay_ns(j->transport) : delay;
+    int64_t at = f->read_ns + delay;
+    timer_set(&f->delay, at > now ? at : now + delay, delay_over);
+}
+
+void refill_serve(struct transport *t)
+{
+    const struct held *first, *before = NULL;
+    while ((first = held_first(t)) != NULL && first != before) {
+        before = first;
+        refill_maybe(first->active);
+    }
 }
 
 /* --- settled */
@@ -334,7 +561,7 @@ static struct err *pick_these(struct active *a, const uint32_t *indexes, size_t 
     if (!e)
         make_room(a, (uint32_t)n);
     for (size_t i = 0; i < n && !e; i++)
-        (void)take_slot(a, &rcpts[i]);
+        (void)take_slot(a, &rcpts[i], NULL);
     arena_free(arena);
     if (e)
         log_warning("qmgr", "%s: cannot read its recipients: %s", a->m->id, e->text);

@@ -250,7 +250,8 @@ static void take_back(struct request *r, struct agent_wait *w)
     dest_pump(d);
     dest_release(d);
     transport_pump(t);
-    refill_maybe(a, t);
+    refill_maybe(a);
+    refill_serve(t);
     active_settle(a);
     sched_fiber_ended(s);
 }

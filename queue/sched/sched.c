@@ -12,25 +12,41 @@
 #define AT_ONCE 512 /* recipients filed between two yields */
 #define KNOWN_MAX 262144
 
-/* SCHEDULER_README, "Dealing with memory resource limits": as many as Postfix holds at most. */
+/* SCHEDULER_README, "Dealing with memory resource limits": the part of its last formula that is no transport's. */
 static uint64_t budget_of(const struct sched_options *o)
 {
+    int64_t all = o->recipient_minimum * o->message_active_limit;
     if (o->message_recipient_limit <= 0)
         return UINT64_MAX;
-    int64_t all = o->recipient_minimum * o->message_active_limit;
-    for (size_t i = 0; i < o->transport_count; i++)
-        all += o->transports[i].pool + o->transports[i].extra_pool;
     return (uint64_t)(all > o->message_recipient_limit ? all : o->message_recipient_limit);
 }
 
-/* A longer list is in memory in part. */
-static uint32_t slice_of(const struct sched_options *o)
+static int64_t largest(int64_t a, int64_t b)
 {
-    int64_t n = o->message_recipient_limit > o->recipient_minimum ? o->message_recipient_limit
-                                                                  : o->recipient_minimum;
+    return a > b ? a : b;
+}
+
+/* A longer list is in memory in part: the others must have room in the budget. */
+static void set_slice(struct sched *s)
+{
+    const struct sched_options *o = &s->opts;
+    int64_t least = largest(o->recipient_minimum, 1), most = largest(o->message_recipient_limit, least);
+    int64_t room = s->budget > s->recipients ? (int64_t)(s->budget - s->recipients) : 0;
+    int64_t n = room < least ? least : room > most ? most : room;
     if (o->message_recipient_limit <= 0)
-        return 0;
-    return n < UINT32_MAX ? (uint32_t)n : UINT32_MAX;
+        n = 0;
+    store_set_slice(s->store, n < UINT32_MAX ? (uint32_t)n : UINT32_MAX);
+}
+
+void sched_weigh(struct active *a, uint32_t weight)
+{
+    struct sched *s = a->sched;
+    if (weight == a->weight)
+        return;
+    s->recipients += weight;
+    s->recipients -= a->weight;
+    a->weight = weight;
+    set_slice(s);
 }
 
 static void copy_options(struct sched *s, const struct sched_options *o)
@@ -48,7 +64,7 @@ static void copy_options(struct sched *s, const struct sched_options *o)
     s->opts.fallback.why = arena_cstr(a, str_of(o->fallback.why));
     s->opts.defer_transports = arena_cstr(a, str_of(o->defer_transports));
     s->budget = budget_of(&s->opts);
-    store_set_slice(s->store, slice_of(&s->opts));
+    set_slice(s);
     if (s->opts_arena)
         arena_free(s->opts_arena);
     s->opts_arena = a;
@@ -133,7 +149,8 @@ struct active *sched_admit(struct sched *s, struct qmsg *m)
     m->sched = a;
     m->active_since_us = clock_wall_us();
     refill_begin(a);
-    s->recipients += refill_weight(a);
+    bool counts = !a->refill && (int64_t)m->env->rcpt_count > s->opts.recipient_minimum;
+    sched_weigh(a, counts ? (uint32_t)m->env->rcpt_count : 0);
     CHECK(umap_put(&s->active, m->seq, a) == NULL);
     atomic_store_explicit(&s->active_count, s->active.count, memory_order_relaxed);
     return a;

@@ -18,6 +18,7 @@
 #include "queue/sched/line.h"
 #include "queue/sched/request.h"
 #include "queue/sched/sched.h"
+#include "queue/sched/seats.h"
 #include "queue/sched/sheaf.h"
 #include "queue/sched/suspend.h"
 #include "queue/sched/why.h"
@@ -49,6 +50,9 @@ struct transport {
     bool paused;
     bool internal; /* retry, error, discard: no site that could be dead */
     bool deferred; /* in defer_transports: only what was flushed is tried */
+    struct seat_pool seats; /* of messages in part */
+    struct list held;       /* struct held that have some, in the order in which their messages came */
+    size_t held_count;      /* recipients of all of them */
     struct timer retry; /* transport_retry_time: what comes while `broken` is deferred at once */
     char *broken;       /* "4.3.0 why"; NULL = it works */
 };
@@ -97,7 +101,19 @@ struct job {
     struct slots slots;
     struct turn turns[PACES];
     int64_t since_ns;
+    struct seat_share seats; /* of a message in part */
+    struct held *held;       /* NULL: none ever was */
     struct job *next; /* active->job */
+};
+
+/* Recipients of a message in part that were read, and found no seat of their transport. */
+struct held {
+    struct list line; /* transport->held; empty: there are none now */
+    struct active *active;
+    struct job *job;
+    int64_t since_ns; /* the message's place in the line */
+    uint32_t first, count, room;
+    uint32_t *list; /* their places in the message, from `first` on */
 };
 
 /* One message's recipients for one destination: becomes one request for each recipient_limit of
@@ -122,6 +138,7 @@ struct active {
     struct list entries; /* waiting on a dest */
     struct job job;      /* the first of a list; nearly always all of it */
     uint32_t running;    /* requests out */
+    uint32_t weight;     /* it counts for so many in sched->recipients */
     bool want_remove, want_hold;
     bool again; /* comes back at once, resolved anew (requeue, release) */
     bool force_expire, expired;
@@ -163,8 +180,9 @@ struct sched {
     struct why_memory memory;
     struct hmap transports;
     struct umap active;  /* seq -> struct active */
-    uint64_t recipients; /* of them */
-    uint64_t budget;     /* for them; see loader_fits */
+    uint64_t recipients; /* of those that have more than qmgr_message_recipient_minimum and are in memory whole */
+    uint64_t budget;     /* for these; see loader_fits */
+    size_t reading;      /* recipients of messages in part that are being resolved */
     uint64_t jobs;       /* made since start: their ids */
     size_t requests_out; /* fibers that will post back: requests, resolves, notices, flushes */
     bool draining;
@@ -208,6 +226,7 @@ struct sched *sched_new(struct queue *queue, struct store *store, struct worker 
                         const struct queue_hooks *hooks, const struct sched_options *opts);
 void sched_free(struct sched *s);
 void sched_configure(struct sched *s, const struct sched_options *opts);
+void sched_weigh(struct active *a, uint32_t weight); /* it counts for so many in s->recipients */
 /* A message comes into the active queue, resolved already or not. Takes m's reference. */
 struct active *sched_admit(struct sched *s, struct qmsg *m);
 void sched_resolve(struct active *a);    /* asks the hook on a worker */
@@ -241,10 +260,10 @@ void sched_file(struct filing *f);
 /* refill.c: messages in part; nothing is done for others. */
 void refill_begin(struct active *a);
 void refill_end(struct active *a);
-size_t refill_weight(const struct active *a); /* recipients it may have in memory */
-bool refill_more(struct active *a); /* false: there are none, or no room */
-bool refill_unread(const struct active *a); /* some were not read in this turn */
-void refill_maybe(struct active *a, const struct transport *t); /* the same, if enough have left */
+bool refill_more(struct active *a); /* false: there are none, or no seats */
+bool refill_unread(const struct active *a); /* some were not read in this turn, or are held */
+void refill_maybe(struct active *a); /* the same as refill_more; else when its time has come */
+void refill_serve(struct transport *t); /* it may have free seats */
 /* What r said of its recipients is marked: others may have their slots. */
 void refill_settled(struct active *a, const struct request *r);
 void refill_suspended(struct active *a, const uint32_t *slots, size_t n);
@@ -254,6 +273,13 @@ void refill_note_success(struct active *a, uint32_t index);
  * not be read. */
 bool refill_pick(struct active *a, unsigned states);
 bool refill_pick_fresh(struct active *a);
+
+/* held.c */
+/* index: its place in a's message, which is in part and has come at since_ns. */
+void held_add(struct job *j, struct active *a, int64_t since_ns, uint32_t index);
+uint32_t held_take(struct held *h); /* the first of them; there are some */
+struct held *held_first(const struct transport *t); /* whose turn it is; NULL: nobody's */
+void held_end(struct job *j);
 
 /* order.c: on the worker that has resolved m. Yields. */
 void order_recipients(struct qmsg *m);
@@ -307,8 +333,8 @@ void loader_soon(struct sched *s); /* there is mail that found no room, or will 
 void loader_room(struct sched *s); /* a message left the active queue */
 size_t loader_limit(const struct sched *s); /* qmgr_message_active_limit, at least 1 */
 bool loader_full(const struct sched *s);
-/* There is room for m and its recipients. Small ones always find some, so that a few long lists do
- * not keep everybody else out. */
+/* There is room for m and its recipients. Small ones always find some, and so do messages in part, so that a few long
+ * lists do not keep everybody else out. */
 bool loader_fits(const struct sched *s, const struct qmsg *m);
 /* Take m (a reference) into the active queue, unless someone has it already. */
 bool loader_take(struct sched *s, struct qmsg *m, bool flushed);

@@ -71,6 +71,8 @@ void transport_configure(struct transport *t)
                                    .loan = t->opts.slot_loan,
                                    .discount = t->opts.slot_discount,
                                    .minimum = t->opts.minimum_slots};
+    t->seats.limit = t->opts.pool;
+    t->seats.extra = t->opts.extra_pool;
     transport_revive(t); /* master.cf may have it now */
     t->deferred = !t->internal && listed(t->sched->opts.defer_transports, name);
     if (t->opts.transport_rate_delay_ms <= 0) {
@@ -105,6 +107,7 @@ struct transport *transport_get(struct sched *s, const char *name)
     for (size_t i = 0; i < PACES; i++)
         line_init(&t->waiting[i]);
     list_init(&t->running);
+    list_init(&t->held);
     transport_configure(t);
     hmap_put(&s->transports, str_of(name), t);
     return t;
@@ -114,6 +117,7 @@ static void job_init(struct job *j, struct transport *t)
 {
     *j = (struct job){.transport = t, .since_ns = clock_mono_ns()};
     j->slots.id = ++t->sched->jobs;
+    j->seats.pool = &t->seats;
     for (size_t i = 0; i < PACES; i++) {
         line_item_init(&j->turns[i].item, &j->slots);
         list_init(&j->turns[i].offers);

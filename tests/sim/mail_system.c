@@ -84,7 +84,7 @@ static void resolve(void *ctx, struct qmsg *m)
         struct rcpt *r = &m->env->rcpts[i];
         if (r->state != RCPT_TODO && r->state != RCPT_DEFERRED)
             continue;
-        r->transport = "smtp";
+        r->transport = r->address.ptr[3] == '1' ? "relay" : "smtp"; /* the second recipient */
         r->nexthop =
             arena_cstr(m->arena, str_from(r->address, (size_t)str_rindex(r->address, '@') + 1));
         r->resolved = r->address;
@@ -189,20 +189,19 @@ static struct err *notify(void *ctx, const struct notice *t)
 
 /* --- the queue */
 
-static struct sched_transport smtp = {.name = "smtp",
-                                      .initial_concurrency = 3,
-                                      .concurrency_limit = 5,
-                                      .recipient_limit = 2,
-                                      .failed_cohort_limit = 1,
-                                      .positive_per_window = 1,
-                                      .negative_per_window = 1,
-                                      .slot_cost = 5,
-                                      .slot_loan = 3,
-                                      .slot_discount = 50,
-                                      .minimum_slots = 1,
-                                      .pool = 100,
-                                      .refill_limit = 1,
-                                      .refill_delay_s = 1};
+static const struct sched_transport smtp = {.name = "smtp",
+                                            .initial_concurrency = 3,
+                                            .concurrency_limit = 5,
+                                            .recipient_limit = 2,
+                                            .failed_cohort_limit = 1,
+                                            .positive_per_window = 1,
+                                            .negative_per_window = 1,
+                                            .slot_cost = 5,
+                                            .slot_loan = 3,
+                                            .slot_discount = 50,
+                                            .minimum_slots = 1,
+                                            .refill_limit = 1,
+                                            .refill_delay_s = 1};
 
 struct err *mail_open(struct mail *w)
 {
@@ -210,9 +209,13 @@ struct err *mail_open(struct mail *w)
         .resolve = resolve, .deliver = deliver, .notify = notify};
     struct queue_hooks own = hooks;
     own.ctx = w;
+    struct sched_transport transports[2] = {smtp, smtp};
+    transports[1].name = "relay";
+    for (size_t i = 0; i < 2; i++)
+        transports[i].pool = (int64_t[]){100, 1, 0}[(sim.seed / 6 + i) % 3]; /* seats for long letters */
     struct sched_options so = {
-        .transports = &smtp,
-        .transport_count = 1,
+        .transports = transports,
+        .transport_count = 2,
         .fallback = smtp,
         .message_active_limit = sim.seed % 4 == 0 ? 3 : 100,
         .message_recipient_limit = (int64_t)(sim.seed / 2 % 3), /* 0: all letters are in memory whole */

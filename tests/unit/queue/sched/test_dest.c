@@ -46,18 +46,6 @@ static struct peek peek(const char *nexthop)
     return peek_in("smtp", nexthop);
 }
 
-static void recipients_main(void *arg)
-{
-    *(uint64_t *)arg = world.q->sched->recipients;
-}
-
-static uint64_t active_recipients(void)
-{
-    uint64_t n;
-    there(world.sched, recipients_main, &n);
-    return n;
-}
-
 static void the_window_grows_to_the_limit(void **state)
 {
     (void)state;
@@ -404,28 +392,6 @@ static void a_long_list_is_removed(void **state)
     assert_true(queue_down(20000));
 }
 
-/* The budget is full of one list: small mail comes in, another list waits in the log. */
-static void recipients_are_counted(void **state)
-{
-    (void)state;
-    enum { N = 40 };
-    struct posting first = list_of(N, "gate", "a.org"), second = first;
-    world.so.message_active_limit = 3;
-    world.so.message_recipient_limit = 20;
-    world.so.recipient_minimum = 2;
-    queue_up();
-    post(&first);
-    WAIT_FOR(site_seen("smtp", "a.org").busy > 0);
-    post(&second);
-    const char *small = post_to("ok@b.org");
-    WAIT_FOR(gone(small));
-    assert_int_equal(active_recipients(), 20); /* a slice of the first */
-    world.gate_open = true;
-    WAIT_FOR(gone(first.id) && gone(second.id));
-    assert_int_equal(active_recipients(), 0);
-    assert_true(queue_down(5000));
-}
-
 static void one_recipient_one_destination(void **state)
 {
     (void)state;
@@ -501,7 +467,6 @@ int main(void)
         QUEUE_TEST(a_list_is_not_starved_by_small_mail),
         QUEUE_TEST(a_long_list_is_filed_in_pieces),
         QUEUE_TEST(a_long_list_is_removed),
-        QUEUE_TEST(recipients_are_counted),
         QUEUE_TEST(one_recipient_one_destination),
         QUEUE_TEST(new_limits_after_a_reload),
     };

@@ -27,9 +27,12 @@ static const char *post_many(uint8_t notify)
     return post_id((struct posting){.rcpts = many.list, .rcpt_count = many.n, .notify = notify});
 }
 
+/* So many of a message's recipients in memory: one seat of its own, the others of the transport. */
 static void in_slices(int64_t slice)
 {
     world.so.message_recipient_limit = slice;
+    world.so.recipient_minimum = 1;
+    world.transports[0].pool = slice - 1;
     world.transports[0].recipient_limit = 3;
     world.transports[0].refill_limit = 5;
     world.transports[0].refill_delay_s = 1;
