@@ -206,6 +206,7 @@ void dest_take_out(struct entry *e)
     line_remove(&e->item);
     dest_uncount(e);
     d->todo_count--;
+    d->sharing -= !e->active->refill;
     share_eat(d);
 }
 
@@ -261,6 +262,7 @@ void dest_add(struct dest *d, struct entry *e)
     e->item.since_ns = e->job->since_ns;
     line_add(&d->todo, &e->item);
     d->todo_count++;
+    d->sharing += !e->active->refill;
     dest_pump(d);
 }
 

@@ -31,7 +31,7 @@ static void each_dest(struct sched *s, void (*fn)(struct dest *d, void *arg), vo
         d_at = 0;
         while (!((struct transport *)t)->internal &&
                hmap_next(&((struct transport *)t)->dests, &d_at, &key, &d))
-            if (((struct dest *)d)->todo_count > 0)
+            if (((struct dest *)d)->sharing > 0)
                 fn(d, arg);
     }
 }
@@ -45,16 +45,16 @@ static void count_dest(struct dest *d, void *arg)
 {
     struct filling *f = arg;
     f->dests++;
-    f->waiting += d->todo_count;
+    f->waiting += d->sharing;
 }
 
 static void count_small(struct dest *d, void *arg)
 {
     struct filling *f = arg;
-    if (d->todo_count >= f->share)
+    if (d->sharing >= f->share)
         return;
     f->small++;
-    f->of_small += d->todo_count;
+    f->of_small += d->sharing;
 }
 
 /* What those leave that need less than all alike is for the others. */
@@ -116,7 +116,7 @@ static size_t take_known(struct dest *d, uint64_t *out, size_t max)
 
 static bool has_share(const struct dest *d)
 {
-    return d->todo_count >= d->transport->sched->share && d->transport->opts.recipient_limit != 1;
+    return d->sharing >= d->transport->sched->share && d->transport->opts.recipient_limit != 1;
 }
 
 /* Found by what the index calls it. */
@@ -191,7 +191,7 @@ bool share_leaves(struct active *a)
             continue;
         const struct dest *d = dest_known(s, &env->rcpts[i]);
         share = share ? share : share_now(s);
-        if (!d || d->state == DEST_DEAD || d->todo_count < share)
+        if (!d || d->state == DEST_DEAD || d->sharing < share)
             return false;
     }
     if (share == 0)
@@ -236,9 +236,9 @@ static void trim_dest(struct dest *d, void *arg)
 {
     struct trimming *t = arg;
     const struct line_item *item = NULL;
-    if (d->todo_count <= t->share || d->transport->opts.recipient_limit == 1)
+    if (d->sharing <= t->share || d->transport->opts.recipient_limit == 1)
         return;
-    for (size_t n = d->todo_count - t->share; n > 0 && t->seqs.len < AT_ONCE * sizeof(uint64_t); n--) {
+    for (size_t n = d->sharing - t->share; n > 0 && t->seqs.len < AT_ONCE * sizeof(uint64_t); n--) {
         item = line_newest(&d->todo, item);
         if (!item)
             return;
@@ -293,7 +293,7 @@ void share_watch(struct sched *s)
 static size_t room_of(struct dest *d)
 {
     size_t share = share_now(d->transport->sched);
-    return share > d->todo_count ? share - d->todo_count : 0;
+    return share > d->sharing ? share - d->sharing : 0;
 }
 
 static size_t feed_known(struct sched *s, struct dest *d, size_t room)
@@ -351,7 +351,7 @@ void share_eat(struct dest *d)
 {
     struct sched *s = d->transport->sched;
     if (d->left == 0 || d->state == DEST_DEAD || s->draining || !list_empty(&d->hungry) ||
-        d->todo_count > share_now(s) / 2)
+        d->sharing > share_now(s) / 2)
         return;
     list_push_back(&s->hungry, &d->hungry);
     if (s->feeding)

@@ -76,6 +76,7 @@ struct dest {
     uint32_t pins;    /* somebody holds a pointer while entries are being made */
     struct line todo; /* struct entry */
     size_t todo_count;
+    size_t sharing; /* of them: have a share (share.c); those of messages in part have seats */
     struct offer offers[2]; /* who is first, and who would pass */
     int64_t waiting_ns;     /* since when it waits for a slot; 0 = it does not */
     struct list idle;    /* struct agent_wait: open connections, the latest first */
