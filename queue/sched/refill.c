@@ -27,6 +27,7 @@ struct refill {
     struct seat_share **seat; /* its seat; NULL: it is there for a notice */
     struct buf outgrown; /* struct rcpt *: smaller env->rcpts; agents look into them */
     uint32_t waiting; /* by an operator's word */
+    struct buf words; /* which; NUL-terminated, each once */
     uint32_t success_room;
     bool reading;     /* some are being resolved */
     bool failed;      /* no more can be read in this turn */
@@ -196,6 +197,7 @@ void refill_end(struct active *a)
     mem_free(f->text);
     mem_free(f->seat);
     mem_free(f->free);
+    buf_fini(&f->words);
     mem_free(f);
     a->refill = NULL;
     for (struct job *j = &a->job; j && j->transport; j = j->next)
@@ -536,6 +538,27 @@ void refill_suspended(struct active *a, const uint32_t *slots, size_t n)
 uint32_t refill_waiting(const struct active *a)
 {
     return a->refill->waiting;
+}
+
+void refill_waits_by(struct active *a, const char *name)
+{
+    struct buf *words = &a->refill->words;
+    for (size_t at = 0; at < words->len; at += strlen(words->ptr + at) + 1)
+        if (strcmp(words->ptr + at, name) == 0)
+            return;
+    buf_add(words, name, strlen(name) + 1);
+}
+
+bool refill_some_freed(const struct active *a)
+{
+    const struct buf *words = &a->refill->words;
+    size_t n;
+    for (size_t at = 0; at < words->len; at += n + 1) {
+        n = strlen(words->ptr + at);
+        if (!hmap_get(&a->sched->suspensions.set, str_make(words->ptr + at, n)))
+            return true;
+    }
+    return false;
 }
 
 void refill_note_success(struct active *a, uint32_t index)

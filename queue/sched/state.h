@@ -269,6 +269,8 @@ void refill_serve(struct transport *t); /* it may have free seats */
 void refill_settled(struct active *a, const struct request *r);
 void refill_suspended(struct active *a, const uint32_t *slots, size_t n);
 uint32_t refill_waiting(const struct active *a); /* of those */
+void refill_waits_by(struct active *a, const char *name); /* some of them, by this word of the operator */
+bool refill_some_freed(const struct active *a); /* one of these words is no longer said */
 void refill_note_success(struct active *a, uint32_t index);
 /* Nothing is on its way: those in these states, or a->fresh, come into env->rcpts, and no others. False: they could
  * not be read. */

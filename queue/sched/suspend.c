@@ -294,18 +294,27 @@ static void unsay(struct dsn *why)
 
 /* --- in the scheduler */
 
+static const char *waits_by(const struct active *a, const struct rcpt *r)
+{
+    if (a->force_expire) /* expiry by command goes before */
+        return NULL;
+    return suspend_find(&a->sched->suspensions, r->address, r->transport, r->nexthop);
+}
+
 static bool has_to_wait(const struct active *a, const struct rcpt *r)
 {
-    return !a->force_expire && /* expiry by command goes before */
-           suspend_find(&a->sched->suspensions, r->address, r->transport, r->nexthop) != NULL;
+    return waits_by(a, r) != NULL;
 }
 
 bool suspend_holds(struct active *a, struct rcpt *r)
 {
-    if (!has_to_wait(a, r)) {
+    const char *name = waits_by(a, r);
+    if (!name) {
         unsay(&r->why);
         return false;
     }
+    if (a->refill)
+        refill_waits_by(a, name);
     a->suspended = true;
     r->state = RCPT_DEFERRED;
     r->why = suspend_why(&r->why, a->m->arena);
@@ -353,15 +362,22 @@ static bool some_newly(const struct active *a)
     return false;
 }
 
+/* Some that had to wait need no longer. Of a message in part they are not in memory: by what they waited is. */
+static bool some_freed(const struct active *a)
+{
+    if (!a->suspended)
+        return false;
+    return a->refill ? refill_some_freed(a) : suspend_sum(a).freed > 0;
+}
+
 /* What waits is taken back and comes anew; what is on its way ends first. */
 static void pull_one(struct active *a)
 {
-    /* Those who wait are not in memory, so who may go on is not known: the whole message comes anew. */
-    if (a->refill && a->suspended && a->state == ACTIVE_NOTIFYING && !a->want_remove && !a->want_hold)
+    if (a->refill && a->state == ACTIVE_NOTIFYING && !a->want_remove && !a->want_hold && some_freed(a))
         a->again = true;
     if (a->state != ACTIVE_RUNNING || a->want_remove || a->want_hold || a->again)
         return;
-    if (!some_newly(a) && (!a->suspended || (!a->refill && suspend_sum(a).freed == 0)))
+    if (!some_newly(a) && !some_freed(a))
         return;
     a->again = true;
     active_stop(a);

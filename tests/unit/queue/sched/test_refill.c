@@ -17,7 +17,7 @@ static void make_many(size_t n, const char *const *words, size_t n_words, size_t
 {
     many.n = n;
     for (size_t i = 0; i < n; i++) {
-        snprintf(many.text[i], sizeof many.text[i], "%s-%zu@s%zu.org", words[i % n_words], i, i % sites);
+        snprintf(many.text[i], sizeof many.text[i], "%.8s-%zu@s%zu.org", words[i % n_words], i, i % sites);
         many.list[i] = many.text[i];
     }
 }
@@ -340,6 +340,43 @@ static void what_is_suspended_waits_for_its_resume(void **state)
     assert_true(queue_down(5000));
 }
 
+static void active_main(void *arg)
+{
+    const struct sched *s = world.q->sched;
+    size_t at = 0;
+    uint64_t seq;
+    void *value;
+    while (umap_next(&s->active, &at, &seq, &value))
+        *(bool *)arg |= ((struct active *)value)->again;
+}
+
+/* What others wait for, or need wait for no longer, is nothing to it; its own word is. */
+static void anothers_word_does_not_make_it_come_anew(void **state)
+{
+    (void)state;
+    static const char *const words[] = {"ok", "ok", "gate", "ok"};
+    in_slices(SLICE);
+    world.transports[0].pool = 500;
+    world.so.message_recipient_limit = 500;
+    world.so.maximal_backoff_s = 1000;
+    queue_up();
+    there(world.workers[0], suspend_main, &(struct suspending_test){"@s1.org", true});
+    make_many(1000, words, 4, 4);
+    const char *id = post_many(0);
+    WAIT_FOR(seen(&world.sent) == 500 && flying() > 0);
+    bool again = false;
+    there(world.workers[0], suspend_main, &(struct suspending_test){"@elsewhere.org", true});
+    there(world.workers[0], suspend_main, &(struct suspending_test){"@elsewhere.org", false});
+    there(world.sched, active_main, &again);
+    assert_false(again);
+    there(world.workers[0], suspend_main, &(struct suspending_test){"@s1.org", false});
+    WAIT_FOR((there(world.sched, active_main, &again), again));
+    world.gate_open = true;
+    WAIT_FOR(gone(id));
+    assert_int_equal(seen(&world.sent), 1000);
+    assert_true(queue_down(5000));
+}
+
 /* --- stops */
 
 static void a_stop_half_way_repeats_only_what_was_in_flight(void **state)
@@ -444,6 +481,7 @@ int main(void)
         QUEUE_TEST(held_and_released_half_way),
         QUEUE_TEST(requeued_expired_and_removed_half_way),
         QUEUE_TEST(what_is_suspended_waits_for_its_resume),
+        QUEUE_TEST(anothers_word_does_not_make_it_come_anew),
         QUEUE_TEST(a_stop_half_way_repeats_only_what_was_in_flight),
         QUEUE_TEST(a_crash_half_way_loses_nobody),
     };
