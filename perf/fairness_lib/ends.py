@@ -28,10 +28,10 @@ def missing():
 class Program:
     """One of perf/load's that runs until it is told to end."""
 
-    def __init__(self, folder, name, *words):
+    def __init__(self, folder, name, *words, yields=False):
         self.json = Path(folder) / ("%s-%d.json" % (name, time.monotonic_ns()))
         self.process = subprocess.Popen(
-            [str(instance.ringpost_bin() / name), *map(str, words)], stdin=subprocess.DEVNULL,
+            [*(("nice", "-n", "19") if yields else ()), str(instance.ringpost_bin() / name), *map(str, words)], stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL, stderr=open(self.json.with_suffix(".err"), "wb"))
         time.sleep(0.15)
         if self.process.poll() is not None:
@@ -67,9 +67,10 @@ def stamps(path):
 
 class Sink(Program):
     """rules: lines of a rules file (perf/load/manners.h); manner: for every address beside them; most:
-    it ends after so many messages. Only messages of smtp_source have an id and are counted before."""
+    it ends after so many messages. Only messages of smtp_source have an id and are counted before.
+    yields: at the lowest priority."""
 
-    def __init__(self, folder, host, rules=None, manner="", port=None, most=None):
+    def __init__(self, folder, host, rules=None, manner="", port=None, most=None, yields=False):
         self.port = port or free_port()
         self.received = Path(folder) / ("received-%d" % time.monotonic_ns())
         self.received.touch()
@@ -84,7 +85,8 @@ class Sink(Program):
         if most:
             words += ["-m", most]
         json_path = self.received.with_suffix(".json")
-        super().__init__(folder, "smtp_sink", *words, "-j", json_path, "%s:%d" % (host, self.port))
+        super().__init__(folder, "smtp_sink", *words, "-j", json_path, "%s:%d" % (host, self.port),
+                         yields=yields)
         self.json = json_path
 
     def count(self):

@@ -6,8 +6,9 @@ import time
 from .ends import Sink, source, stamps, zone
 from .servers import Running, engine, memory_mib, say, thread_cpu
 
-# Each stalls in its own way: before the banner, before the last 250, a byte at a time.
-KINDS = ("delay.banner=5s-120s", "delay.dot=5s-120s", "tarpit=2s")
+# Each stalls in its own way: before the banner, before the last 250, a byte at a time. They are other machines, of
+# which none knows when the next one sends: their bytes do not come together, and their work yields to the server's.
+KINDS = ("delay.banner=5s-120s", "delay.dot=5s-120s", "tarpit=1s-3s")
 PATIENCE = 30   # seconds after the load: what has not come by then counts as that late
 INITIAL = 5     # initial_destination_concurrency: so many connections each
 
@@ -60,7 +61,7 @@ def one_run(folder, options, stalling):
     well = options.sites + 1
     manner = "delay.dot=%dms" % options.answers if options.answers else ""
     with Sink(folder, address(well), manner=manner) as healthy, \
-            Sink(folder, "127.0.0.0/8", rules(options.sites)) as tar, \
+            Sink(folder, "127.0.0.0/8", rules(options.sites), yields=True) as tar, \
             zone(folder, "tar#.load.example", well + 1) as names:
         params = {
             "dns_forward": "127.0.0.1@%d" % names.port,

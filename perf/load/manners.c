@@ -142,7 +142,8 @@ static struct err *parse_limit(struct str name, struct str value, struct manner 
         if (!str_u64(value, &m->connections))
             e = bad(value, "expected a number");
     } else if (str_eq(name, STR("tarpit"))) {
-        e = dist_value(value, DIST_TIME_NS, &m->tarpit_ns);
+        e = dist_parse(value, DIST_TIME_NS, &m->tarpit);
+        m->drips = !e && dist_highest(&m->tarpit) > 0;
     } else if (str_eq(name, STR("greylist"))) {
         e = dist_value(value, DIST_TIME_NS, &m->greylist_ns);
         if (!e && m->greylist_ns == 0)

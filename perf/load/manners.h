@@ -8,7 +8,7 @@
  *
  *     word   = stage "=" what [ ":" when ]
  *            / "delay=" TIME / "delay." stage "=" TIME      before the reply; TIME as in dist.h
- *            / "tarpit=" TIME          replies leave one byte at a time, each after TIME
+ *            / "tarpit=" TIME          replies leave one byte at a time, each after TIME (drawn for each)
  *            / "connections=" number   421 beyond so many at a time, for each address
  *            / "greylist=" TIME        450 until TIME after the first RCPT of a sender and recipient
  *            / "size=" SIZE            announced, and 552 beyond
@@ -67,9 +67,10 @@ struct manner {
     struct dist delay[SINK_STAGES];
     bool acts[SINK_STAGES]; /* has an answer or a delay: else nothing needs looking at */
     bool has_delay[SINK_STAGES];
-    int64_t tarpit_ns, greylist_ns; /* 0: none */
-    uint64_t connections, size;     /* 0: no limit */
-    bool no_pipelining, no_ehlo;
+    struct dist tarpit;
+    int64_t greylist_ns;        /* 0: none */
+    uint64_t connections, size; /* 0: no limit */
+    bool no_pipelining, no_ehlo, drips;
 };
 
 /* Adds the words to *m, which begins as all zeros. */

@@ -52,7 +52,7 @@ static void flush(struct visit *v)
 static void drip(struct visit *v, struct str reply)
 {
     for (size_t i = 0; i < reply.len && !v->over; i++) {
-        end_on(v, fiber_sleep_until(clock_mono_ns() + v->manner->tarpit_ns));
+        end_on(v, fiber_sleep_until(clock_mono_ns() + dist_draw(&v->manner->tarpit)));
         begin_step(v);
         if (!v->over)
             end_on(v, stream_put(v->stream, str_make(reply.ptr + i, 1), v->deadline_ns));
@@ -62,7 +62,7 @@ static void drip(struct visit *v, struct str reply)
 
 static void reply(struct visit *v, struct str text)
 {
-    if (v->manner->tarpit_ns > 0)
+    if (v->manner->drips)
         drip(v, text);
     else
         end_on(v, stream_put(v->stream, text, v->deadline_ns));

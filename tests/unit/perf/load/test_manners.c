@@ -75,11 +75,14 @@ static void a_rate_is_kept(void **state)
 static void other_words_set_their_fields(void **state)
 {
     struct arena *a = *state;
-    struct manner m = manner_of(a, "delay=5ms delay.dot=exp:1s tarpit=250ms connections=20 greylist=3 "
+    struct manner m = manner_of(a, "delay=5ms delay.dot=exp:1s tarpit=250ms-1s connections=20 greylist=3 "
                                    "size=10k no-pipelining no-ehlo content=drop quit=hang");
     assert_int_equal(m.delay[SINK_MAIL].low, 5 * NS_PER_MS);
     assert_int_equal(m.delay[SINK_DOT].shape, DIST_EXP);
-    assert_int_equal(m.tarpit_ns, 250 * NS_PER_MS);
+    assert_true(m.drips);
+    assert_int_equal(m.tarpit.shape, DIST_RANGE);
+    assert_int_equal(m.tarpit.low, 250 * NS_PER_MS);
+    assert_int_equal(m.tarpit.high, NS_PER_S);
     assert_int_equal(m.connections, 20);
     assert_int_equal(m.greylist_ns, 3 * NS_PER_S);
     assert_int_equal(m.size, 10240);
