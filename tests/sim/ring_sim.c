@@ -146,7 +146,7 @@ void ring_accept_multishot(struct ring_op *op, int listen_fd)
 {
     (void)op;
     (void)listen_fd;
-    CHECK(!"the simulated world has no sockets");
+    CHECK("the simulated world has no sockets" == NULL);
 }
 
 void ring_wake(struct ring *self, int target_ring_fd)
@@ -180,7 +180,7 @@ static int act(struct op *o)
     case RING_CLOSE:
         return disk_close(c->fd);
     default:
-        CHECK(!"the simulated world has no such operation");
+        CHECK("the simulated world has no such operation" == NULL);
     }
     return -ENOSYS;
 }

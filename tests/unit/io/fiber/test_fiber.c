@@ -326,7 +326,7 @@ ROW(errors_live_in_the_fiber_that_made_them)
         fiber_yield();
 }
 
-__attribute__((noinline, noclone)) static int deep(int n)
+__attribute__((noinline)) static int deep(int n)
 {
     volatile char page[512];
     page[0] = (char)n;

@@ -375,7 +375,7 @@ static void a_full_map_says_so_and_stays_whole(void **state)
     assert_null(kv_put(t, fill, STR("before"), STR("1")));
     assert_null(kv_commit(t));
     t = begin(kv, true);
-    char big[4000] = {0};
+    static const char big[4000];
     struct err *e = NULL;
     for (uint64_t i = 0; !e && i < 1000; i++)
         e = kv_put(t, fill, key_of(&i), str_make(big, sizeof(big)));
