@@ -62,9 +62,11 @@ static void look_in(struct looking *l, const struct transport *t)
     struct dest *d = hmap_get(&t->dests, str_of(l->route.nexthop));
     if (t->opts.recipient_limit != 1 && d)
         add_dest(l, d);
-    while (t->opts.recipient_limit == 1 && hmap_next(&t->dests, &at, &key, &value))
-        if (strcmp(((struct dest *)value)->nexthop, l->route.nexthop) == 0)
-            add_dest(l, value);
+    while (t->opts.recipient_limit == 1 && hmap_next(&t->dests, &at, &key, &value)) {
+        const struct dest *one = value;
+        if (one->site != one && strcmp(one->nexthop, l->route.nexthop) == 0)
+            add_dest(l, one);
+    }
 }
 
 static bool declared(const struct sched *s, const char *name)

@@ -8,6 +8,7 @@
 #include "queue/sched/state.h"
 
 /* Failures of a dest without work are forgotten after this long. */
+#define SITE_MEMORY_NS NS_PER_S /* of one that only counts for others */
 #define DEST_MEMORY_NS (INT64_C(60) * NS_PER_S)
 /* So many dests of a transport are remembered without work (postconf(5),
  * qmgr_message_recipient_limit). */
@@ -39,6 +40,8 @@ struct dest *dest_get(struct transport *t, const char *key, const char *nexthop)
     list_init(&d->idle);
     list_init(&d->hungry);
     hmap_put(&t->dests, str_of(key), d);
+    d->site = strcmp(key, nexthop) == 0 ? d : dest_get(t, nexthop, nexthop);
+    d->site->pins += d->site != d;
     return d;
 }
 
@@ -56,9 +59,20 @@ static void why_set(struct dest *d, const struct dsn *why)
     d->why.text = str_make(text, why->text.len);
 }
 
+static void timer_fired(struct timer *timer);
+
+/* Not at once: somebody may be walking through all of them, and the next mail may be on its way. */
+static void leave_site(struct dest *site)
+{
+    if (--site->pins == 0 && site->state == DEST_READY)
+        timer_set(&site->timer, clock_mono_ns() + SITE_MEMORY_NS, timer_fired);
+}
+
 void dest_free(struct dest *d)
 {
     timer_clear(&d->timer);
+    if (d->site != d)
+        leave_site(d->site);
     hmap_del(&d->transport->dests, str_of(d->key));
     why_set(d, NULL);
     share_forget(d);
@@ -115,7 +129,7 @@ void dest_revive(struct dest *d)
         why_set(d, NULL);
     }
     d->state = DEST_READY;
-    share_eat(d);
+    share_eat(d->site);
     dest_pump(d);
     dest_release(d);
 }
@@ -198,6 +212,32 @@ int64_t dest_requests(const struct dest *d, const struct entry *e)
     return limit > 0 ? (left + limit - 1) / limit : left > 0;
 }
 
+static struct entry *peer(const struct entry *e, struct list *node)
+{
+    return node == &e->active->entries || node == &e->peers ? NULL : CONTAINER(node, struct entry, peers);
+}
+
+/* A message counts once, though it has an entry for each of its recipients there: the first of those that stand side by side. */
+static void count_share(struct entry *e)
+{
+    const struct entry *before = peer(e, e->peers.prev);
+    bool counted = before && before->dest && before->dest->site == e->dest->site;
+    e->sharing = !e->active->refill && !counted;
+    e->dest->site->sharing += e->sharing;
+}
+
+static void uncount_share(struct entry *e)
+{
+    struct entry *next = peer(e, e->peers.next);
+    if (!e->sharing)
+        return;
+    e->sharing = false;
+    if (next && !next->sharing && next->dest && next->dest->site == e->dest->site)
+        next->sharing = true;
+    else
+        e->dest->site->sharing--;
+}
+
 void dest_take_out(struct entry *e)
 {
     struct dest *d = e->dest;
@@ -206,8 +246,8 @@ void dest_take_out(struct entry *e)
     line_remove(&e->item);
     dest_uncount(e);
     d->todo_count--;
-    d->sharing -= !e->active->refill;
-    share_eat(d);
+    uncount_share(e);
+    share_eat(d->site);
 }
 
 void dest_uncount(struct entry *e)
@@ -262,7 +302,7 @@ void dest_add(struct dest *d, struct entry *e)
     e->item.since_ns = e->job->since_ns;
     line_add(&d->todo, &e->item);
     d->todo_count++;
-    d->sharing += !e->active->refill;
+    count_share(e);
     dest_pump(d);
 }
 

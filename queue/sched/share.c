@@ -116,7 +116,7 @@ static size_t take_known(struct dest *d, uint64_t *out, size_t max)
 
 static bool has_share(const struct dest *d)
 {
-    return d->sharing >= d->transport->sched->share && d->transport->opts.recipient_limit != 1;
+    return d->sharing >= d->transport->sched->share;
 }
 
 /* Found by what the index calls it. */
@@ -147,12 +147,12 @@ static size_t share_now(struct sched *s)
 
 /* --- what finds no place */
 
-/* NULL: there is none yet, or it is one without a share. Where the recipient limit is 1, each recipient is one. */
+/* Where its share is; NULL: there is none yet. */
 static struct dest *dest_known(struct sched *s, const struct rcpt *r)
 {
     struct transport *t =
         r->transport && r->nexthop ? hmap_get(&s->transports, str_of(r->transport)) : NULL;
-    if (!t || t->internal || t->opts.recipient_limit == 1)
+    if (!t || t->internal)
         return NULL;
     return hmap_get(&t->dests, str_of(r->nexthop));
 }
@@ -231,20 +231,36 @@ struct trimming {
     struct buf seqs; /* u64 each: messages that may leave */
 };
 
-/* The newest of them. */
-static void trim_dest(struct dest *d, void *arg)
+/* The newest of them: so many that were looked at. */
+static size_t trim_line(struct trimming *t, const struct dest *d, size_t n)
 {
-    struct trimming *t = arg;
     const struct line_item *item = NULL;
-    if (d->sharing <= t->share || d->transport->opts.recipient_limit == 1)
-        return;
-    for (size_t n = d->sharing - t->share; n > 0 && t->seqs.len < AT_ONCE * sizeof(uint64_t); n--) {
+    size_t i = 0;
+    for (; i < n && t->seqs.len < AT_ONCE * sizeof(uint64_t); i++) {
         item = line_newest(&d->todo, item);
         if (!item)
-            return;
+            break;
         const struct entry *e = CONTAINER(item, const struct entry, item);
         if (may_leave(e))
             buf_add(&t->seqs, &e->active->m->seq, sizeof(uint64_t));
+    }
+    return i;
+}
+
+/* What a site has over its share; where each recipient is a destination, of one after the other. */
+static void trim_dest(struct dest *d, void *arg)
+{
+    struct trimming *t = arg;
+    size_t n = d->sharing > t->share ? d->sharing - t->share : 0, at = 0;
+    struct str key;
+    void *value;
+    if (n == 0)
+        return;
+    n -= trim_line(t, d, n);
+    while (n > 0 && d->pins > 0 && hmap_next(&d->transport->dests, &at, &key, &value)) {
+        const struct dest *one = value;
+        if (one != d && one->site == d)
+            n -= trim_line(t, one, n);
     }
 }
 

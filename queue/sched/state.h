@@ -76,7 +76,10 @@ struct dest {
     uint32_t pins;    /* somebody holds a pointer while entries are being made */
     struct line todo; /* struct entry */
     size_t todo_count;
-    size_t sharing; /* of them: have a share (share.c); those of messages in part have seats */
+    /* Where the recipient limit is 1 all of a next hop have their share together: that of a dest under the next hop's own
+     * name, which has no mail itself. Else this one. The following are the site's. */
+    struct dest *site;
+    size_t sharing; /* messages that have a share waiting (share.c); those in part have seats */
     struct offer offers[2]; /* who is first, and who would pass */
     int64_t waiting_ns;     /* since when it waits for a slot; 0 = it does not */
     struct list idle;    /* struct agent_wait: open connections, the latest first */
@@ -126,6 +129,7 @@ struct entry {
     struct job *job; /* NULL: it does not count for one yet */
     struct dest *dest;
     int64_t requests;   /* it counts for so many in job->slots.left */
+    bool sharing;       /* it counts in dest->site->sharing, for its message */
     uint32_t at, count; /* the first that has not gone out; all */
     uint32_t rcpts[];   /* indexes */
 };

@@ -145,6 +145,10 @@ void transport_free(struct transport *t)
     struct str key;
     void *value;
     while (hmap_next(&t->dests, &at, &key, &value))
+        if (((struct dest *)value)->site != value)
+            dest_free(value);
+    at = 0;
+    while (hmap_next(&t->dests, &at, &key, &value))
         dest_free(value);
     hmap_fini(&t->dests);
     timer_clear(&t->pause);

@@ -106,6 +106,88 @@ static void a_backlog_makes_room(void **state)
     assert_true(queue_down(5000));
 }
 
+struct site_counts {
+    size_t active, sharing, dests;
+    uint64_t left;
+};
+
+static void site_counts_main(void *arg)
+{
+    struct site_counts *c = arg;
+    struct sched *s = world.q->sched;
+    const struct transport *t = hmap_get(&s->transports, STR("one"));
+    const struct dest *d = t ? hmap_get(&t->dests, STR("one.org")) : NULL;
+    *c = (struct site_counts){.active = s->active.count};
+    if (t)
+        c->dests = t->dests.count;
+    if (d) {
+        c->left = d->left;
+        c->sharing = d->sharing;
+    }
+}
+
+static struct site_counts site_counts(void)
+{
+    struct site_counts c;
+    there(world.sched, site_counts_main, &c);
+    return c;
+}
+
+/* Each recipient is a destination, and all of a next hop have one share. */
+static void where_each_recipient_is_a_destination(void **state)
+{
+    (void)state;
+    char rcpt[32];
+    little_room(40);
+    struct sched_transport *t = transport_add("one");
+    t->recipient_limit = 1;
+    t->process_limit = 3;
+    queue_up();
+    for (int i = 0; i < 100; i++) {
+        snprintf(rcpt, sizeof rcpt, "gate-%d@one.org", i);
+        (void)post_to(rcpt);
+    }
+    WAIT_FOR(site_counts().left > 60);
+    assert_in_range(site_counts().active, 30, 35);
+    for (int i = 0; i < 20; i++) {
+        snprintf(rcpt, sizeof rcpt, "ok@b%d.org", i);
+        const char *id = post_to(rcpt);
+        WAIT_FOR(gone(id));
+    }
+    for (int i = 0; i < 8; i++) { /* others need room: those that have it are let go */
+        snprintf(rcpt, sizeof rcpt, "gate@c%d.org", i);
+        (void)post_to(rcpt);
+    }
+    WAIT_FOR(site_seen("smtp", "c7.org").busy == 1 && site_counts().sharing < 27);
+    world.gate_open = true;
+    WAIT_FOR(list_count() == 0 && idle());
+    assert_int_equal(seen(&world.sent), 128);
+    WAIT_FOR(site_counts().dests == 0); /* it is forgotten */
+    assert_true(queue_down(5000));
+}
+
+/* A message with several of them counts once; and again less when it is partly sent. */
+static void a_message_counts_once(void **state)
+{
+    (void)state;
+    enum { N = 5 };
+    static const char *const rcpts[N] = {"gate-1@one.org", "gate-2@one.org", "gate-3@one.org", "gate-4@one.org",
+                                         "gate-5@one.org"};
+    little_room(40);
+    struct sched_transport *t = transport_add("one");
+    t->recipient_limit = 1;
+    t->process_limit = 2;
+    queue_up();
+    for (int i = 0; i < 3; i++)
+        (void)post_id((struct posting){.rcpts = rcpts, .rcpt_count = N});
+    WAIT_FOR(sum_of("one/").busy == 2 && site_counts().active == 3);
+    assert_int_equal(site_counts().sharing, 3);
+    world.gate_open = true;
+    WAIT_FOR(list_count() == 0 && idle());
+    assert_int_equal(site_counts().sharing, 0);
+    assert_true(queue_down(5000));
+}
+
 static void those_that_sleep_survive_a_stop(void **state)
 {
     (void)state;
@@ -147,6 +229,8 @@ int main(void)
         QUEUE_TEST(a_backlog_leaves_room),
         QUEUE_TEST(what_is_not_kept_in_mind_is_looked_for),
         QUEUE_TEST(a_backlog_makes_room),
+        QUEUE_TEST(where_each_recipient_is_a_destination),
+        QUEUE_TEST(a_message_counts_once),
         QUEUE_TEST(those_that_sleep_survive_a_stop),
         QUEUE_TEST(what_is_deferred_is_not_fetched),
     };
