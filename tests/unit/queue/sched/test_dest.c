@@ -161,7 +161,7 @@ static void an_agent_that_dies_takes_no_more(void **state)
     struct lookup l = lookup(id);
     assert_string_equal(l.status, "4.3.0");
     assert_string_equal(l.text, "unknown mail transport error");
-    assert_int_equal(logged("transport smtp failure: unknown mail transport error"), 1);
+    WAIT_FOR(logged("transport smtp failure: unknown mail transport error") == 1);
     world.sites_down = false;
     assert_true(flush("", ""));
     WAIT_FOR(list_count() == 0);
