@@ -60,6 +60,7 @@ struct worker {
     struct context loop;
     struct fiber *current;
     struct list ready, fibers;
+    struct list turn_ends;
     size_t peak;
     struct wheel wheel;
     struct stack_pool stacks;

@@ -110,6 +110,7 @@ static struct err *worker_new(const struct worker_options *o, void (*init)(void 
     w->current = NULL;
     list_init(&w->ready);
     list_init(&w->fibers);
+    list_init(&w->turn_ends);
     w->peak = 0;
     w->stacks = (struct stack_pool){0};
     wheel_init(&w->wheel, clock_mono_ns());
@@ -297,6 +298,38 @@ void timer_set(struct timer *t, int64_t deadline_ns, void (*fn)(struct timer *t)
         wheel_set(&w->wheel, t);
 }
 
+/* --- the end of a turn --- */
+
+void worker_at_turn_end(struct turn_end *t, void (*fn)(struct turn_end *t))
+{
+    struct worker *w = thread_worker;
+    CHECK(w != NULL);
+    t->fn = fn;
+    if (t->link.next == NULL || list_empty(&t->link))
+        list_push_back(&w->turn_ends, &t->link);
+}
+
+bool worker_goes_on(void)
+{
+    struct worker *w = thread_worker;
+    return !list_empty(&w->ready) || atomic_load(&w->mailbox) != NULL || ring_has_more(w->ring);
+}
+
+/* Those that are asked for now; who is asked for meanwhile waits for the next turn. */
+static void run_turn_ends(struct worker *w)
+{
+    struct list batch, *node;
+    if (list_empty(&w->turn_ends))
+        return;
+    list_init(&batch);
+    list_add_before(&w->turn_ends, &batch);
+    list_remove(&w->turn_ends);
+    while ((node = list_pop_front(&batch)) != NULL) {
+        struct turn_end *t = CONTAINER(node, struct turn_end, link);
+        t->fn(t);
+    }
+}
+
 /* --- the loop --- */
 
 /* Those that are ready now; who becomes ready meanwhile waits for the next turn, so that fibers
@@ -317,6 +350,7 @@ static void run_ready(struct worker *w)
 static bool worker_empty(struct worker *w)
 {
     return worker_load(w) == 0 && w->spawns_first == NULL && ring_pending(w->ring) == 0 &&
+           list_empty(&w->turn_ends) &&
            atomic_load(&w->mailbox) == NULL;
 }
 
@@ -331,8 +365,9 @@ static void worker_turn(struct worker *w)
     run_ready(w);
     spawns_retry(w);
     wheel_advance(&w->wheel, clock_mono_ns());
+    run_turn_ends(w);
     int64_t until = 0;
-    if (list_empty(&w->ready) && !worker_ends(w)) {
+    if (list_empty(&w->ready) && list_empty(&w->turn_ends) && !worker_ends(w)) {
         atomic_store(&w->sleeping, 1);
         if (atomic_load(&w->mailbox) == NULL)
             until = wheel_next_ns(&w->wheel);

@@ -50,6 +50,18 @@ void worker_call(struct worker *w, void (*fn)(void *arg), void *arg);
 /* Spawn fn(arg) as a fiber on w. Any thread. Memory for the message is its own. */
 void worker_spawn(struct worker *w, const char *entry, void (*fn)(void *arg), void *arg);
 
+/* At the end of the calling worker's turn, before what was prepared in it goes to the kernel: fn runs once, on
+ * the loop, as a message's does. Asked for again before that it still runs once. The same worker only.
+ * What is prepared there goes out no later than what was prepared at the call. */
+struct turn_end {
+    struct list link;
+    void (*fn)(struct turn_end *t);
+};
+void worker_at_turn_end(struct turn_end *t, void (*fn)(struct turn_end *t));
+/* Does the next turn have work already: completions, messages, fibers that are ready? Then fn may ask for its end,
+ * too, without anybody sleeping in between. */
+bool worker_goes_on(void);
+
 /* Timers on the calling worker's wheel (1 ms ticks): fn runs on the loop at or after the deadline. */
 struct timer {
     struct list link;

@@ -73,6 +73,7 @@ struct err *ring_new(unsigned entries, struct ring **out) MUST_USE; /* on its ow
 void ring_free(struct ring *r);
 /* Submit what is queued, wait until something completed or until the deadline, run the callbacks. */
 void ring_turn(struct ring *r, int64_t until_ns);
+bool ring_has_more(const struct ring *r); /* completions that no turn has seen */
 int ring_fd(const struct ring *r);
 size_t ring_pending(const struct ring *r); /* one-shot operations without their completion */
 /* Wake another thread's ring: its ring_turn returns. From a thread that has a ring itself. */

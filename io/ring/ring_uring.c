@@ -303,11 +303,20 @@ static void ring_reap(struct ring *r)
     io_uring_cq_advance(&r->uring, seen);
 }
 
-static bool ring_wants_enter(const struct ring *r)
+static bool completions_wait(const struct ring *r)
 {
     unsigned flags = __atomic_load_n(r->uring.sq.kflags, __ATOMIC_ACQUIRE);
-    return io_uring_sq_ready(&r->uring) > 0 ||
-           (flags & (IORING_SQ_TASKRUN | IORING_SQ_CQ_OVERFLOW)) != 0;
+    return (flags & (IORING_SQ_TASKRUN | IORING_SQ_CQ_OVERFLOW)) != 0;
+}
+
+bool ring_has_more(const struct ring *r)
+{
+    return io_uring_cq_ready(&r->uring) > 0 || completions_wait(r);
+}
+
+static bool ring_wants_enter(const struct ring *r)
+{
+    return io_uring_sq_ready(&r->uring) > 0 || completions_wait(r);
 }
 
 void ring_turn(struct ring *r, int64_t until_ns)

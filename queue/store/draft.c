@@ -60,6 +60,7 @@ struct err *store_begin(struct store *s, struct queue *q, struct draft **out)
         return err_new(ERR_FULL, ENOSPC, "less than queue_minfree left in %s", s->directory);
     struct store_draft *d = MEM_NEW(struct store_draft);
     d->store = s;
+    atomic_fetch_add_explicit(&s->drafts, 1, memory_order_relaxed);
     d->pub.queue = q;
     d->pub.seq = atomic_fetch_add_explicit(&s->next_seq, 1, memory_order_relaxed);
     d->pub.arrival_us = clock_wall_us();
@@ -155,6 +156,7 @@ struct err *draft_take(struct draft *d, struct buf *bytes)
 
 static void draft_free(struct draft *d)
 {
+    atomic_fetch_sub_explicit(&store_of(d)->drafts, 1, memory_order_relaxed);
     if (d->spill != NULL) {
         (void)io_close(d->spill->fd);
         mem_free(d->spill);

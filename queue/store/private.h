@@ -95,6 +95,7 @@ struct store {
     _Atomic uint64_t next_seq;
     uint64_t run_seq; /* what it was at the start */
     _Atomic uint64_t content_bytes;
+    _Atomic int64_t drafts; /* begun, and neither safe nor given up */
     _Atomic int64_t space_checked_ns;
     _Atomic bool space_short;
     _Atomic uint64_t young_bytes;

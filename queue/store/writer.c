@@ -1,12 +1,14 @@
 #include "queue/store/writer.h"
 
 #include "io/base/check.h"
+#include "io/base/clock.h"
 #include "io/base/log.h"
 #include "io/base/mem.h"
 #include "io/base/metric.h"
 #include "queue/store/private.h"
 
 enum { BATCH_CAP_FIRST = 128 * 1024, POOL_MAX = 3, POOL_CAP_MAX = 4 * BATCH_MAX, TRIES_MAX = 2 };
+enum { HOLD_SHARE = 2, HOLD_MOST_NS = 1000 * 1000 };
 
 /* --- batches: staging buffers, aligned for O_DIRECT */
 
@@ -45,7 +47,7 @@ static struct batch *batch_take(struct log *l)
     }
     b->next = NULL;
     b->len = BATCH_HEAD;
-    b->records = 0;
+    b->records = b->commits = 0;
     list_init(&b->entries);
     return b;
 }
@@ -217,10 +219,25 @@ static void write_flying(struct log *l)
     ring_pwrite(&l->op, l->active->fd, b->bytes, l->flying_bytes, l->at);
 }
 
-static void submit_next(struct log *l)
+/* Of all drafts that are open few have come, and the others may in the turn that follows at once. A worker that
+ * would sleep writes, so nobody waits for somebody who is slow; and where few processors are always busy the
+ * share of those who wait, or the time, ends it. */
+static bool worth_waiting(const struct log *l)
 {
-    if (l->state != LOG_IDLE || l->first == NULL)
+    int64_t drafts = atomic_load_explicit(&l->store->drafts, memory_order_relaxed);
+    return l->waiting == 1 && (int64_t)l->first->commits * HOLD_SHARE < drafts && worker_goes_on() &&
+           clock_mono_ns() - l->due_ns < HOLD_MOST_NS;
+}
+
+static void submit_due(struct turn_end *t)
+{
+    struct log *l = CONTAINER(t, struct log, due);
+    pthread_mutex_lock(&l->lock);
+    if (worth_waiting(l)) {
+        worker_at_turn_end(&l->due, submit_due);
+        pthread_mutex_unlock(&l->lock);
         return;
+    }
     struct batch *b = l->first;
     l->first = b->next;
     if (l->first == NULL) {
@@ -232,6 +249,16 @@ static void submit_next(struct log *l)
     l->tries = 0;
     room_made(l);
     write_flying(l);
+    pthread_mutex_unlock(&l->lock);
+}
+
+static void submit_next(struct log *l)
+{
+    if (l->state != LOG_IDLE || l->first == NULL)
+        return;
+    l->state = LOG_DUE;
+    l->due_ns = clock_mono_ns();
+    worker_at_turn_end(&l->due, submit_due);
 }
 
 /* Somebody waits for what has gathered, or there is much of it. */
@@ -399,6 +426,7 @@ static void append_locked(struct log *l, const struct record *r, struct log_entr
     e->rel = rel;
     e->length = (uint32_t)(RECORD_HEAD + r->first.len + r->rest.len);
     list_push_back(&b->entries, &e->link);
+    b->commits += e->fresh != NULL;
     if (e->fresh != NULL)
         list_push_back(&l->young, &e->fresh->link);
 }

@@ -1,13 +1,16 @@
 /* writer: group commit. One write in flight; what is appended meanwhile gathers in the next batch
- * and goes out as one contiguous write the moment the disk answers. There is no thread and no timer
- * in it: whoever appends while nothing is in flight submits on its own ring, and the completion
- * submits what has gathered. Only what needs to wait (making a segment because no spare is ready)
- * is done by a fiber on the scheduler's worker.
+ * and goes out as one contiguous write once the disk has answered. There is no thread and no timer
+ * in it: whoever appends while nothing is in flight, and the completion when something has gathered, have
+ * their worker submit at the end of its turn, which is when the kernel would see it anyway: so those whose
+ * messages end in the same turn, there and on other workers, share the write. While less than half of the
+ * open drafts are in it and the worker's next turn begins without a sleep, the write waits for that one's
+ * end, for a millisecond at most: a message that comes alone is written at once, many that come together
+ * under load share more of the disk's time. Only what needs to wait (making a segment because no spare is ready) is done by a fiber on the scheduler's worker.
  *
- *     IDLE --submit--> WRITING --done, nothing gathered--> IDLE
- *                        |  done, more gathered: WRITING again
- *                        `--no segment ready--> SLOW --segment made--> WRITING
- *                                                `--not made: all that waits fails--> IDLE
+ *     IDLE --wanted--> DUE --end of the turn--> WRITING --done, nothing gathered--> IDLE
+ *                                                 |  done, more gathered: DUE again
+ *                                                 `--no segment ready--> SLOW --segment made--> WRITING
+ *                                                                         `--not made: all that waits fails--> IDLE
  *
  * A write that fails poisons its segment (it is never written or trusted for more again); the batch
  * is tried once more in the next segment before its waiters are told. Marks of a failed batch are
@@ -17,6 +20,7 @@
 
 #include <pthread.h>
 #include "io/fiber/wait.h"
+#include "io/fiber/worker.h"
 #include "io/ring/ring.h"
 #include "queue/store/record.h"
 
@@ -31,7 +35,7 @@ struct batch {
     char *memory;
     uint8_t *bytes; /* aligned to 4 KiB */
     size_t len, cap;
-    uint32_t records;
+    uint32_t records, commits;
     struct list entries; /* of struct log_entry */
 };
 
@@ -51,7 +55,7 @@ struct log_entry {
     char why[LOG_WHY_MAX];
 };
 
-enum log_state { LOG_IDLE, LOG_WRITING, LOG_SLOW };
+enum log_state { LOG_IDLE, LOG_DUE, LOG_WRITING, LOG_SLOW };
 
 struct log {
     struct store *store;
@@ -71,6 +75,8 @@ struct log {
     uint64_t durable; /* position behind the last batch that is safe */
     uint64_t ended;   /* the same, and at a start where the log before it had ended; 0 = not known */
     struct ring_op op;
+    struct turn_end due;
+    int64_t due_ns; /* since when */
     struct list young; /* messages without index row, in the order of the log */
     struct list room;  /* commits that wait because too much has gathered */
     uint64_t commits, writes, bytes_written;

@@ -24,7 +24,8 @@ struct world {
     struct model *model;
     struct qmsg *live[MESSAGES]; /* by number; one reference each */
     unsigned producing;
-    bool stop_failed; /* of the life before */
+    bool stop_failed;        /* of the life before */
+    bool doubtful[MESSAGES]; /* a stop failed, and what had been done to it was not safe */
     struct event produced;
 };
 
@@ -183,7 +184,7 @@ static void sync_all(struct world *w)
     struct err *e = store_sync(w->store);
     for (uint64_t n = 0; e == NULL && n < known; n++) {
         struct model_message *m = &w->model->messages[n];
-        if (m->acked && counts[n] > m->safe)
+        if (m->acked && !w->doubtful[n] && counts[n] > m->safe)
             m->safe = counts[n] - 1;
     }
 }
@@ -228,9 +229,13 @@ static bool close_store(struct world *w)
         counts[n] = w->model->messages[n].count;
     struct err *e = store_close(w->store);
     for (uint64_t n = 0; e == NULL && n < w->model->count; n++) {
-        if (w->model->messages[n].acked)
+        if (w->model->messages[n].acked && !w->doubtful[n])
             w->model->messages[n].safe = counts[n] - 1;
     }
+    /* The acts of a write that failed may be read in the next life and be gone after the next cut, or the other
+     * way round. They were true, so that at worst something is done once more; but nothing makes them safe. */
+    for (uint64_t n = 0; e != NULL && n < w->model->count; n++)
+        w->doubtful[n] |= w->model->messages[n].safe + 1 < w->model->messages[n].count;
     w->store = NULL;
     return e == NULL;
 }

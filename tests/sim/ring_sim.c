@@ -74,6 +74,11 @@ int ring_fd(const struct ring *r)
     return -1;
 }
 
+bool ring_has_more(const struct ring *r)
+{
+    return r->count > 0; /* each turn completes some */
+}
+
 size_t ring_pending(const struct ring *r)
 {
     return r->pending;

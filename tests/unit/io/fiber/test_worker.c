@@ -356,6 +356,49 @@ struct probe {
     struct timer timer;
     int64_t fired_at;
 };
+struct turn_probe {
+    struct turn_end end;
+    int ran, again;
+    int64_t done; /* fibers that ran before it */
+};
+static int64_t turn_fibers;
+
+static void turn_ended(struct turn_end *t)
+{
+    struct turn_probe *p = CONTAINER(t, struct turn_probe, end);
+    p->ran++;
+    p->done = turn_fibers;
+    if (p->again-- > 0)
+        worker_at_turn_end(t, turn_ended);
+}
+
+static void turn_asker(void *arg)
+{
+    turn_fibers++;
+    worker_at_turn_end(arg, turn_ended);
+}
+
+static void turn_body(void *arg)
+{
+    struct turn_probe *p = arg;
+    for (int i = 0; i < 5; i++)
+        CHECK(fiber_spawn("asker", turn_asker, &p->end) != NULL);
+    fiber_yield();
+    CHECK(p->ran == 0 || turn_fibers == 5);
+    while (p->again >= 0)
+        fiber_yield();
+}
+
+static void what_is_asked_for_runs_once_at_the_end_of_the_turn(void **state)
+{
+    (void)state;
+    struct turn_probe p = {.again = 2};
+    turn_fibers = 0;
+    in_fiber(turn_body, &p);
+    assert_int_equal(p.done, 5);
+    assert_int_equal(p.ran, 3);
+}
+
 static int64_t wheel_now;
 static void probe_fired(struct timer *t)
 {
@@ -440,6 +483,7 @@ int main(void)
         cmocka_unit_test(worker_spawn_reaches_another_worker_from_any_thread),
         cmocka_unit_test(worker_stop_cancels_all_and_waits_for_their_clean_up),
         cmocka_unit_test(offloaded_work_runs_on_the_pool_and_answers),
+        cmocka_unit_test(what_is_asked_for_runs_once_at_the_end_of_the_turn),
         cmocka_unit_test(the_watchdog_names_a_fiber_that_does_not_yield),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

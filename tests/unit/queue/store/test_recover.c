@@ -50,8 +50,10 @@ static void child(void *arg)
     for (uintptr_t n = 0; n < 6; n++)
         child_one((void *)n);
     OK(store_sync(child_store));
-    child_some(6, 9);
-    child_some(9, MESSAGES);
+    child_one((void *)6);
+    child_some(7, 9);
+    child_one((void *)9);
+    child_some(10, MESSAGES);
     MUST(store_counts(child_store).writes == 10);
     fflush(stdout);
     _exit(0);
