@@ -9,7 +9,8 @@
  *     u32 attributes    each: lstr name, lstr value
  *     u32 recipients    each: u8 notify, u8 state (not in version 2), u8 parts, lstr address,
  *                       and as `parts` says: 1 lstr original (else equal to address), 2 lstr orcpt,
- *                       4 (not in version 2) lstr status, lstr text, lstr mta, lstr diagnostic
+ *                       4 (not in version 2) lstr status, lstr text, lstr mta, lstr diagnostic,
+ *                       8 (from segment format 2 on) nothing: orcpt is "rfc822;" and original
  *
  * `parts` keeps the common recipient at 7 bytes beside its address: index rows and compaction carry
  * every recipient of every message that waits.
@@ -29,6 +30,7 @@
 
 
 static const struct str smtp_type = {"smtp; ", 6};
+static const struct str orcpt_type = {"rfc822;", 7};
 const struct dsn envelope_no_why = {.text = {"", 0}, .mta = {"", 0}, .diagnostic = {"", 0}};
 
 bool envelope_dsn_given(const struct dsn *d)
@@ -36,10 +38,21 @@ bool envelope_dsn_given(const struct dsn *d)
     return d->status[0] != '\0' || d->text.len != 0 || d->mta.len != 0 || d->diagnostic.len != 0;
 }
 
+/* As smtpd has it when the client says nothing: half of the bytes of a long list. */
+static bool orcpt_is_same(const struct rcpt *r)
+{
+    return str_starts(r->orcpt, orcpt_type) && str_eq(str_from(r->orcpt, orcpt_type.len), r->original);
+}
+
+static unsigned orcpt_part(const struct rcpt *r)
+{
+    return r->orcpt.len == 0 ? 0U : orcpt_is_same(r) ? PART_ORCPT_SAME : PART_ORCPT;
+}
+
 static void pack_rcpt(const struct rcpt *r, bool states, struct buf *out)
 {
     unsigned parts = (str_eq(r->original, r->address) ? 0U : PART_ORIGINAL) |
-                     (r->orcpt.len == 0 ? 0U : PART_ORCPT) |
+                     orcpt_part(r) |
                      (states && envelope_dsn_given(&r->why) ? PART_WHY : 0U);
     buf_add_u8(out, r->notify);
     if (states)
@@ -177,6 +190,15 @@ static struct str take(struct rd *r, struct arena *a)
     return copy_str(a, rd_lstr(r));
 }
 
+static struct str same_orcpt(struct str original, struct arena *a)
+{
+    char *to = arena_alloc(a, orcpt_type.len + original.len);
+    memcpy(to, orcpt_type.ptr, orcpt_type.len);
+    if (original.len > 0)
+        memcpy(to + orcpt_type.len, original.ptr, original.len);
+    return str_make(to, orcpt_type.len + original.len);
+}
+
 void envelope_take_rcpt(struct rd *r, bool states, struct arena *a, struct rcpt *out)
 {
     out->notify = rd_u8(r);
@@ -187,6 +209,8 @@ void envelope_take_rcpt(struct rd *r, bool states, struct arena *a, struct rcpt 
     out->address = take(r, a);
     out->original = parts & PART_ORIGINAL ? take(r, a) : out->address;
     out->orcpt = parts & PART_ORCPT ? take(r, a) : STR("");
+    if (parts & PART_ORCPT_SAME)
+        out->orcpt = same_orcpt(out->original, a);
     out->why = envelope_no_why;
     if (states && (parts & PART_WHY)) {
         str_copy(out->why.status, sizeof out->why.status, rd_lstr(r));

@@ -5,7 +5,7 @@
 #include "queue/envelope.h"
 
 enum { VERSION = 1, VERSION_FIXED = 2 };
-enum { PART_ORIGINAL = 1, PART_ORCPT = 2, PART_WHY = 4 };
+enum { PART_ORIGINAL = 1, PART_ORCPT = 2, PART_WHY = 4, PART_ORCPT_SAME = 8 };
 enum { ATTR_BYTES_MIN = 8, RCPT_BYTES_MIN = 6 };
 enum { TAG_STATE = 7, TAG_WHY_HERE = 8, TAG_WHY_AGAIN = 16, TAG_REST = 32 };
 enum { WHY_MTA_IN_TEXT = 1, WHY_REPLY_IN_TEXT = 2 };

@@ -34,7 +34,8 @@ uint32_t segment_header_version(const uint8_t *block)
 
 bool segment_header_get(const uint8_t *block, struct segment_header *out)
 {
-    if (segment_header_version(block) != SEGMENT_FORMAT)
+    uint32_t version = segment_header_version(block);
+    if (version == 0 || version > SEGMENT_FORMAT)
         return false;
     *out = (struct segment_header){.epoch = get_u64(block + 8),
                                    .size = get_u64(block + 16),

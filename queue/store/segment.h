@@ -13,7 +13,7 @@
  *
  * Header block                               Batch head, 64 bytes
  *      0  u32  magic "RPs1"                       0  u32  magic "RPb1"
- *      4  u32  format version, 1                  4  u32  number of records
+ *      4  u32  format version, 2                  4  u32  number of records
  *      8  u64  epoch                              8  u64  epoch
  *     16  u64  size of the file                  16  u64  number of the batch, from 1
  *     24  u64  next seq when it was made         24  u32  bytes of head and records, no padding
@@ -68,14 +68,15 @@
  * moves on by itself as segments are freed. Whatever an older program would take for damage (another
  * record type, another envelope) needs a new version. A segment of a newer version than the program
  * knows refuses the start, and nothing is touched: go back to the newer program, and let it deliver or
- * export what is there. The index has a version of its own; any other than the program's is set aside
+ * export what is there. Format 2 has envelopes in which an ORCPT that is the recipient is a bit (queue/envelope.c);
+ * what format 1 has is read as before. The index has a version of its own; any other than the program's is set aside
  * and built again. */
 #ifndef QUEUE_STORE_SEGMENT_H
 #define QUEUE_STORE_SEGMENT_H
 
 #include "queue/store/record.h"
 
-enum { SEGMENT_FORMAT = 1 };
+enum { SEGMENT_FORMAT = 2 };
 enum { BLOCK = 4096, BATCH_HEAD = 64, SEGMENT_NAME_MAX = 32, UNIT_LEAST = 512 };
 /* What is written of a batch with these bytes of head and records: at least one word of zeros behind
  * them, unless they fill their last block. */

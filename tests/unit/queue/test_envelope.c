@@ -38,6 +38,41 @@ static struct envelope *sample(struct arena *a)
     return e;
 }
 
+static void an_orcpt_that_is_the_recipient_costs_nothing(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *address, *original, *orcpt;
+        size_t bytes; /* more than without */
+    } rows[] = {
+        {"a@b.example", "a@b.example", "rfc822;a@b.example", 0},
+        {"a@b.example", "x@y.example", "rfc822;x@y.example", 0},
+        {"a@b.example", "x@y.example", "rfc822;a@b.example", 4 + 18},
+        {"a@b.example", "a@b.example", "rfc822;A@b.example", 4 + 18},
+        {"a@b.example", "a@b.example", "utf-8;a@b.example", 4 + 17},
+        {"a@b.example", "a@b.example", "rfc822;", 4 + 7},
+        {"a@b.example", "a@b.example", "", 0},
+    };
+    struct arena *a = arena_new(0, 0);
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        struct rcpt r = {.address = str_of(rows[i].address), .original = str_of(rows[i].original)};
+        struct envelope e = {.sender = STR(""), .envid = STR(""), .rcpts = &r, .rcpt_count = 1}, *back = NULL;
+        struct buf without = {0}, with = {0};
+        r.why = (struct dsn){.text = STR(""), .mta = STR(""), .diagnostic = STR("")};
+        r.orcpt = STR("");
+        envelope_pack(&e, &without);
+        r.orcpt = str_of(rows[i].orcpt);
+        envelope_pack(&e, &with);
+        assert_int_equal(with.len - without.len, rows[i].bytes);
+        assert_null(envelope_unpack(buf_str(&with), a, &back));
+        assert_true(str_eq(back->rcpts[0].orcpt, r.orcpt));
+        assert_true(str_eq(back->rcpts[0].original, r.original));
+        buf_fini(&without);
+        buf_fini(&with);
+    }
+    arena_free(a);
+}
+
 static void assert_str(struct str a, struct str b)
 {
     if (!str_eq(a, b))
@@ -364,6 +399,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(packed_comes_back_whole),
+        cmocka_unit_test(an_orcpt_that_is_the_recipient_costs_nothing),
         cmocka_unit_test(both_halves_come_back_whole),
         cmocka_unit_test(states_of_all_kinds_come_back),
         cmocka_unit_test(damaged_halves_are_refused_or_read_as_something),

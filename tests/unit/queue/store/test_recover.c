@@ -417,6 +417,34 @@ static void a_segment_of_a_newer_format_refuses_the_start(void **state)
     assert_int_equal(count_files("corrupt", ""), 0);
 }
 
+static void make_format_1(uint64_t epoch)
+{
+    static uint8_t block[BLOCK];
+    int fd = open_segment(epoch);
+    MUST(pread(fd, block, BLOCK, 0) == BLOCK);
+    put_u32(block + 4, 1);
+    put_u64(block + 56, hash_sum(block, 56, 0));
+    MUST(pwrite(fd, block, BLOCK, 0) == BLOCK);
+    close(fd);
+}
+
+/* As the program before wrote them: with the index gone, and with it. */
+static void segments_of_the_format_before_are_read(void **state)
+{
+    (void)state;
+    for (int round = 0; round < 2; round++) {
+        start_again();
+        if (round == 0)
+            drop_index();
+        for (size_t i = 0; i < MESSAGES; i++)
+            make_format_1(places[i].epoch);
+        struct seen seen = open_and_look();
+        check_seen(&seen, 2);
+        assert_int_equal(seen.corrupt, 0);
+        assert_int_equal(count_files("corrupt", ""), 0);
+    }
+}
+
 static void copy_segment(uint64_t epoch, const char *to)
 {
     char cmd[400], name[SEGMENT_NAME_MAX];
@@ -542,6 +570,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(names_of_segments_do_not_matter),
         cmocka_unit_test(an_older_index_is_brought_up_to_date),
         cmocka_unit_test(a_segment_of_a_newer_format_refuses_the_start),
+        cmocka_unit_test(segments_of_the_format_before_are_read),
         cmocka_unit_test(segments_that_do_not_belong_here_are_moved_aside),
         cmocka_unit_test(what_is_left_of_a_torn_write_is_kept),
         cmocka_unit_test(after_a_clean_stop_damage_at_the_end_is_damage),
