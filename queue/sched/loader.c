@@ -43,7 +43,8 @@ static bool claim(struct qmsg *m)
     return __atomic_exchange_n(&m->claimed, 1, __ATOMIC_ACQ_REL) == 0;
 }
 
-bool loader_take(struct sched *s, struct qmsg *m, bool flushed)
+/* d: where it is thought to go; NULL: not known. */
+static bool take(struct sched *s, struct qmsg *m, bool flushed, struct dest *d)
 {
     if (s->draining || !claim(m)) {
         qmsg_unref(m);
@@ -53,8 +54,15 @@ bool loader_take(struct sched *s, struct qmsg *m, bool flushed)
         m->queue = s->queue;
     struct active *a = sched_admit(s, m);
     a->flushed = flushed;
+    if (d && !a->refill) /* that one is not resolved as a whole */
+        share_expect(d, a);
     sched_resolve(a);
     return true;
+}
+
+bool loader_take(struct sched *s, struct qmsg *m, bool flushed)
+{
+    return take(s, m, flushed, NULL);
 }
 
 void loader_take_or_leave(struct sched *s, struct qmsg *m)
@@ -72,7 +80,8 @@ static struct err *load_one(struct sched *s, uint64_t seq, int64_t now_us)
 {
     if (umap_get(&s->active, seq) || store_hidden(s->store, seq))
         return NULL;
-    if (share_skips(s, seq)) {
+    struct dest *d;
+    if (share_skips(s, seq, &d)) {
         s->run_skipped++;
         s->more = true;
         return NULL;
@@ -86,7 +95,7 @@ static struct err *load_one(struct sched *s, uint64_t seq, int64_t now_us)
         return NULL;
     }
     if (loader_fits(s, m)) {
-        (void)loader_take(s, m, false);
+        (void)take(s, m, false, d);
         return NULL;
     }
     qmsg_unref(m);
@@ -363,7 +372,8 @@ static bool is_wanted(enum bringing what, uint32_t flags, int64_t due_us)
 }
 
 /* *n_out counts it, when it is taken. */
-static struct err *bring_one(struct sched *s, const struct store_pick *p, enum bringing what, size_t *n_out)
+static struct err *bring_one(struct sched *s, const struct store_pick *p, enum bringing what, struct dest *d,
+                             size_t *n_out)
 {
     struct qmsg *m = NULL;
     if (!is_wanted(what, p->flags, p->due_us) || umap_get(&s->active, p->seq))
@@ -381,7 +391,7 @@ static struct err *bring_one(struct sched *s, const struct store_pick *p, enum b
     if (!is_wanted(what, qmsg_flags(m), qmsg_due_us(m)) || qmsg_removed(m))
         qmsg_unref(m);
     else
-        *n_out += loader_take(s, m, what == BRING_ALL);
+        *n_out += take(s, m, what == BRING_ALL, d);
     return NULL;
 }
 
@@ -392,7 +402,7 @@ static void complain(struct err *e)
 }
 
 /* What comes in, or is deferred again, meanwhile is not met: the walk does not go by due time. */
-static struct err *bring(struct sched *s, struct store_query *q, enum bringing what, size_t want)
+static struct err *bring(struct sched *s, struct store_query *q, enum bringing what, struct dest *d, size_t want)
 {
     struct err *e = NULL;
     size_t taken = 0;
@@ -401,39 +411,39 @@ static struct err *bring(struct sched *s, struct store_query *q, enum bringing w
         size_t n = 0;
         e = store_query(s->store, q, picks, SLICE / 2, &n);
         for (size_t i = 0; !e && i < n; i++)
-            e = bring_one(s, &picks[i], what, &taken);
+            e = bring_one(s, &picks[i], what, d, &taken);
         fiber_yield();
     }
     complain(e);
     return e;
 }
 
-size_t loader_fetch_these(struct sched *s, const uint64_t *seqs, size_t n)
+size_t loader_fetch_these(struct sched *s, struct dest *d, const uint64_t *seqs, size_t n)
 {
     size_t taken = 0;
     struct err *e = store_wait_ready(s->store);
     for (size_t i = 0; !e && i < n && !s->draining; i++)
-        e = bring_one(s, &(struct store_pick){.seq = seqs[i]}, BRING_DUE, &taken);
+        e = bring_one(s, &(struct store_pick){.seq = seqs[i]}, BRING_DUE, d, &taken);
     fiber_yield();
     complain(e);
     return taken;
 }
 
-bool loader_fetch(struct sched *s, struct store_query *q, size_t want)
+bool loader_fetch(struct sched *s, struct dest *d, struct store_query *q, size_t want)
 {
     q->brief = true;
-    return !bring(s, q, BRING_DUE, want) && !q->ended;
+    return !bring(s, q, BRING_DUE, d, want) && !q->ended;
 }
 
 void loader_flush(struct sched *s, struct str site)
 {
     struct store_query q = {.domain = site, .brief = true};
-    (void)bring(s, &q, BRING_ALL, SIZE_MAX);
+    (void)bring(s, &q, BRING_ALL, NULL, SIZE_MAX);
 }
 
 void loader_resume(struct sched *s, enum suspend_kind kind, struct str name)
 {
     struct store_query q = suspend_query(kind, name);
     q.brief = true;
-    (void)bring(s, &q, BRING_SUSPENDED, SIZE_MAX);
+    (void)bring(s, &q, BRING_SUSPENDED, NULL, SIZE_MAX);
 }

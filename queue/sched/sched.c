@@ -412,7 +412,7 @@ void sched_log_active(const struct active *a, struct str sender_shown)
              STR_ARG(sender), (unsigned long long)env->data_size, qmsg_recipients(a->m));
 }
 
-void sched_resolved(struct active *a)
+static void resolved(struct active *a)
 {
     struct sched *s = a->sched;
     struct envelope *env = a->m->env;
@@ -435,4 +435,14 @@ void sched_resolved(struct active *a)
     }
     sched_file(f);
     share_watch(s);
+}
+
+void sched_resolved(struct active *a)
+{
+    struct dest *d = share_came(a);
+    resolved(a);
+    if (d) {
+        d->pins--;
+        dest_release(d);
+    }
 }

@@ -114,16 +114,21 @@ static size_t take_known(struct dest *d, uint64_t *out, size_t max)
     return n;
 }
 
-static bool has_share(const struct dest *d)
+static size_t has(const struct dest *d)
 {
-    return d->sharing >= d->transport->sched->share;
+    return d->sharing + d->coming;
 }
 
-/* Found by what the index calls it. */
+static bool has_share(const struct dest *d)
+{
+    return has(d) >= d->transport->sched->share;
+}
+
+/* Found by what the index calls it. One that has most of it may have all in a moment. */
 static void note_full(struct dest *d, void *arg)
 {
     struct sched *s = arg;
-    if (!has_share(d))
+    if (has(d) < s->share - s->share / 4)
         return;
     s->dests_full++;
     if (d->number != 0)
@@ -200,19 +205,38 @@ bool share_leaves(struct active *a)
     return true;
 }
 
-bool share_skips(struct sched *s, uint64_t seq)
+bool share_skips(struct sched *s, uint64_t seq, struct dest **dest_out)
 {
     uint64_t number;
+    *dest_out = NULL;
     if (s->active.count <= loader_limit(s) / 2)
         return false;
     (void)share_now(s);
     if (s->dests_full == 0 || !store_only_destination(s->store, seq, &number))
         return false;
     struct dest *d = umap_get(&s->full, number);
-    if (!d || d->state == DEST_DEAD || !has_share(d))
+    if (!d || d->state == DEST_DEAD || !has_share(d)) {
+        *dest_out = d;
         return false;
+    }
     note_left(d, seq);
     return true;
+}
+
+void share_expect(struct dest *d, struct active *a)
+{
+    a->expected = d;
+    d->coming++;
+    d->pins++;
+}
+
+struct dest *share_came(struct active *a)
+{
+    struct dest *d = a->expected;
+    a->expected = NULL;
+    if (d)
+        d->coming--;
+    return d;
 }
 
 /* --- those that have more than their share */
@@ -309,7 +333,7 @@ void share_watch(struct sched *s)
 static size_t room_of(struct dest *d)
 {
     size_t share = share_now(d->transport->sched);
-    return share > d->sharing ? share - d->sharing : 0;
+    return share > has(d) ? share - has(d) : 0;
 }
 
 static size_t feed_known(struct sched *s, struct dest *d, size_t room)
@@ -318,7 +342,7 @@ static size_t feed_known(struct sched *s, struct dest *d, size_t room)
     size_t n, taken = 0;
     while (taken < room && !s->draining &&
            (n = take_known(d, seqs, room - taken < KNOWN_AT_ONCE ? room - taken : KNOWN_AT_ONCE)) > 0)
-        taken += loader_fetch_these(s, seqs, n);
+        taken += loader_fetch_these(s, d, seqs, n);
     return taken;
 }
 
@@ -337,7 +361,7 @@ static void feed(struct sched *s, struct dest *d)
         d->walked = d->left - known_count(d);
     }
     d->walk->destination = buf_str(&name);
-    bool ended = !loader_fetch(s, d->walk, room);
+    bool ended = !loader_fetch(s, d, d->walk, room);
     d->walk->destination = STR("");
     buf_fini(&name);
     if (!ended)
@@ -367,7 +391,7 @@ void share_eat(struct dest *d)
 {
     struct sched *s = d->transport->sched;
     if (d->left == 0 || d->state == DEST_DEAD || s->draining || !list_empty(&d->hungry) ||
-        d->sharing > share_now(s) / 2)
+        has(d) > share_now(s) / 2)
         return;
     list_push_back(&s->hungry, &d->hungry);
     if (s->feeding)

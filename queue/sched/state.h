@@ -80,6 +80,7 @@ struct dest {
      * name, which has no mail itself. Else this one. The following are the site's. */
     struct dest *site;
     size_t sharing; /* messages that have a share waiting (share.c); those in part have seats */
+    size_t coming;  /* messages that are being resolved, and are thought to be for it */
     struct offer offers[2]; /* who is first, and who would pass */
     int64_t waiting_ns;     /* since when it waits for a slot; 0 = it does not */
     struct list idle;    /* struct agent_wait: open connections, the latest first */
@@ -154,6 +155,7 @@ struct active {
     uint32_t *fresh; /* recipients that came to DONE in this cycle and asked for NOTIFY=SUCCESS */
     uint32_t fresh_count;
     uint32_t turns; /* the last one given to a recipient that failed */
+    struct dest *expected; /* share_expect; pinned */
     struct refill *refill; /* it is in memory in part (refill.c); NULL: all of its recipients are */
     struct mbox_msg mbox;
 };
@@ -352,18 +354,22 @@ void loader_flush(struct sched *s, struct str site);
 /* Fiber: what waited by an operator's word (name: suspend.h) comes back. */
 void loader_resume(struct sched *s, enum suspend_kind kind, struct str name);
 
-/* Some of what q finds that is due, at least `want` if there are so many. False: there is no more (or it cannot be
+/* Some of what q finds for d that is due, at least `want` if there are so many. False: there is no more (or it cannot be
  * read). Yields. */
-bool loader_fetch(struct sched *s, struct store_query *q, size_t want);
+bool loader_fetch(struct sched *s, struct dest *d, struct store_query *q, size_t want);
 /* Of these those that are due: how many came. Yields. */
-size_t loader_fetch_these(struct sched *s, const uint64_t *seqs, size_t n);
+size_t loader_fetch_these(struct sched *s, struct dest *d, const uint64_t *seqs, size_t n);
 
 /* share.c */
 bool share_crowded(const struct sched *s); /* shares count */
 /* a, which has been resolved, is left in the log because its destinations have their share: a is gone. */
 bool share_leaves(struct active *a);
-/* The same of a message in the index, without looking further into it. Does not yield. */
-bool share_skips(struct sched *s, uint64_t seq);
+/* The same of a message in the index, without looking further into it. *dest_out: its destination, as far as it is
+ * known and a message is not left for it; or NULL. Does not yield. */
+bool share_skips(struct sched *s, uint64_t seq, struct dest **dest_out);
+/* a, which is to be resolved, is thought to go to d: it counts there until it has been. */
+void share_expect(struct dest *d, struct active *a);
+struct dest *share_came(struct active *a); /* pinned; NULL: none */
 void share_watch(struct sched *s); /* a message has come into the active queue, or found no room */
 void share_eat(struct dest *d);    /* less of it waits than before, or it is well again */
 void share_forget(struct dest *d);

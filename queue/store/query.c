@@ -129,7 +129,7 @@ bool store_only_destination(struct store *s, uint64_t seq, uint64_t *out)
         qmsg_unref(m);
         return one;
     }
-    if (kv_begin(s->index->kv, false, &t) != NULL)
+    if (umap_get(&s->dead, seq) != NULL || kv_begin(s->index->kv, false, &t) != NULL)
         return false;
     if (kv_get(t, s->index->state, key_of(&seq), &state, &found) == NULL && found &&
         row_state(s->index, seq, state, &row) == NULL) {

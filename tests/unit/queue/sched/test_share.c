@@ -11,6 +11,7 @@ struct counts {
     size_t active;
     uint64_t left; /* for a.org */
     size_t known;
+    bool there; /* that destination */
 };
 
 static void counts_main(void *arg)
@@ -19,7 +20,7 @@ static void counts_main(void *arg)
     struct sched *s = world.q->sched;
     struct transport *t = hmap_get(&s->transports, STR("smtp"));
     const struct dest *d = t ? hmap_get(&t->dests, STR("a.org")) : NULL;
-    *c = (struct counts){.active = s->active.count, .left = d ? d->left : 0, .known = s->known_left};
+    *c = (struct counts){.active = s->active.count, .left = d ? d->left : 0, .known = s->known_left, .there = d != NULL};
 }
 
 static struct counts counts(void)
@@ -77,6 +78,7 @@ static void what_is_not_kept_in_mind_is_looked_for(void **state)
     world.gate_open = true;
     WAIT_FOR(seen(&world.sent) == 100);
     WAIT_FOR(list_count() == 0 && idle() && counts().left == 0 && counts().known == 0);
+    assert_false(counts().there); /* nobody is expected for it any more */
     assert_true(queue_down(5000));
 }
 
