@@ -442,6 +442,7 @@ void sched_resolved(struct active *a)
     struct dest *d = share_came(a);
     resolved(a);
     if (d) {
+        share_eat(d); /* it may have gone elsewhere */
         d->pins--;
         dest_release(d);
     }
