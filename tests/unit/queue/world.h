@@ -232,7 +232,7 @@ static inline void request_begins(struct request *r)
     world.begun++;
     if (s->requests++ == 0)
         s->first_of_all = world.begun;
-    *(r->msg->env->rcpt_count > 1 ? &s->last_of_list : &s->last_of_one) = world.begun;
+    *(qmsg_recipients(r->msg) > 1 ? &s->last_of_list : &s->last_of_one) = world.begun;
     if (s->busy > s->max_busy)
         s->max_busy = s->busy;
     if ((int)r->rcpt_count > s->max_rcpts)

@@ -6,7 +6,7 @@
 enum { SLICE = 20, MANY_MAX = 3000 };
 
 struct many {
-    char text[MANY_MAX][48];
+    char text[MANY_MAX][64];
     const char *list[MANY_MAX];
     size_t n;
 };
