@@ -118,12 +118,22 @@ static void check_absent(const struct model *m, const bool seen[MESSAGES])
     }
 }
 
+/* Only where a write has failed. */
+static uint64_t may_be_aside(const struct model *m)
+{
+    uint64_t count = 0;
+    for (uint64_t n = 0; sim.fault != 0 && n < m->count; n++)
+        count += m->messages[n].begun && !m->messages[n].acked;
+    return count;
+}
+
 void model_check(const struct model *m, struct store *s)
 {
     struct looking k = {.model = m};
     audit_store(s, &(struct audit){.ctx = &k,
                                    .row = check_row,
                                    .content = content_of,
-                                   .may_be_gone = may_be_gone});
+                                   .may_be_gone = may_be_gone,
+                                   .may_be_aside = may_be_aside(m)});
     check_absent(m, k.seen);
 }
