@@ -75,6 +75,9 @@ struct err *index_del_dead(struct index *x, const struct index_dead *d) MUST_USE
 struct err *index_purge_due(struct index *x, struct buf *dead) MUST_USE; /* struct index_dead each */
 /* Into the order of their numbers. */
 void index_sort_dead(struct buf *dead);
+/* INDEX_NEXT_SEQ is SEQ_GAP ahead but after an orderly stop: of the numbers that were given last no record may
+ * tell, where a write failed that is there all the same after the next power cut. They are not given again. */
+enum { SEQ_GAP = 65536 };
 enum index_meta { INDEX_SECRET, INDEX_COVERED, INDEX_NEXT_SEQ, INDEX_STALE, INDEX_UNREAD, INDEX_LABEL };
 struct err *index_set(struct index *x, enum index_meta what, uint64_t value) MUST_USE;
 /* On success the segments' live bytes in memory follow. */

@@ -310,7 +310,8 @@ static struct err *write_rows(struct round *r)
         if (last && !r->rebuilding) {
             e = index_set(x, INDEX_COVERED, r->covered);
             if (e == NULL)
-                e = index_set(x, INDEX_NEXT_SEQ, atomic_load(&r->store->next_seq));
+                e = index_set(x, INDEX_NEXT_SEQ,
+                              atomic_load(&r->store->next_seq) + (r->store->stopping ? 0 : SEQ_GAP));
         }
         if (e != NULL)
             index_abort(x);

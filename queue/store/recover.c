@@ -201,7 +201,7 @@ static struct err *finish(struct recovery *r)
     if (e == NULL)
         e = index_set(s->index, INDEX_COVERED, s->covered);
     if (e == NULL)
-        e = index_set(s->index, INDEX_NEXT_SEQ, r->next_seq);
+        e = index_set(s->index, INDEX_NEXT_SEQ, r->next_seq + SEQ_GAP);
     if (e != NULL) {
         index_abort(s->index);
         return e;

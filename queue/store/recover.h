@@ -5,8 +5,6 @@
 
 #include "queue/store/private.h"
 
-enum { SEQ_GAP = 65536 }; /* so many numbers may have been given that no record tells of */
-
 struct recovery {
     struct store *store;
     struct buf found; /* of struct found */

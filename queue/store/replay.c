@@ -130,7 +130,7 @@ static struct err *rows_write(struct recovery *r)
     if (e == NULL)
         e = index_set(x, INDEX_UNREAD, s->unread_epoch);
     if (e == NULL)
-        e = index_set(x, INDEX_NEXT_SEQ, next_seq > r->next_seq ? next_seq : r->next_seq);
+        e = index_set(x, INDEX_NEXT_SEQ, (next_seq > r->next_seq ? next_seq : r->next_seq) + SEQ_GAP);
     if (e != NULL) {
         index_abort(x);
         return e;
