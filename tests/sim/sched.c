@@ -340,7 +340,8 @@ static void options_of(struct sched_options *o)
         .transport_count = 2,
         .fallback = model.transports[0],
         .message_active_limit = sim.seed % 4 == 0 ? 1000 : 20000,
-        .message_recipient_limit = sim.seed % 2 ? 2000 : 20000, /* the list is in memory in part */
+        /* The list is in memory in part; so many dead destinations are remembered, too. */
+        .message_recipient_limit = sim.seed % 2 && model.count < 2000 ? 2000 : 20000,
         .recipient_minimum = 10,
         .queue_run_delay_s = RUN_S,
         .minimal_backoff_s = MINIMAL_S,
