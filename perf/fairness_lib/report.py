@@ -20,7 +20,7 @@ def tarpit_text(rows, options):
     body = [[title, "%.0f" % m["connections"], "%.0f" % m["count"], micro(m["p50"]), micro(m["p90"]),
              micro(m["p99"]), micro(m["most"]), micro(m["accepted p50"]), micro(m["accepted p99"]),
              micro(m["CPU us"]), "%.0f" % m["not delivered"], "%.0f" % m["memory MiB"]] for title, m in sides]
-    words = ("%d receivers stall (a third each: 5 to 120 s before the banner, before the last 250, 2 s a byte), %d messages "
+    words = ("%d receivers stall (a third each: 5 to 120 s before the banner, before the last 250, 1 to 3 s a byte), %d messages "
              "wait for each; %d messages/s go to a healthy one, medians of %d interleaved rounds of %d s. The first columns "
              "run from the content's start to its end at the next hop, so through the log's write; the next two from the "
              "250. default_process_limit is %s; the healthy one takes %d ms to answer the final dot." % (
