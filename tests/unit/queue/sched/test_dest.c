@@ -138,7 +138,6 @@ static void a_dead_site_gets_one_probe(void **state)
     assert_true(queue_down(5000));
 }
 
-/* The begins are so far apart, and more than one is out. */
 /* One message finds out; then nobody tries it before its time, or before somebody asks for it. */
 static void an_agent_that_dies_takes_no_more(void **state)
 {
@@ -155,7 +154,8 @@ static void an_agent_that_dies_takes_no_more(void **state)
     post_many(10, "ok", "b.org");
     const char *id = post_to("ok-one@c.org");
     post_many(1, "ok", "other.org");
-    WAIT_FOR(is_in(id, QUEUE_DEFERRED) && seen(&world.sent) == 1 && idle());
+    WAIT_FOR(seen(&world.deferred) == 4 + 10 + 1 && seen(&world.sent) == 1); /* nobody is still on the way here */
+    WAIT_FOR(is_in(id, QUEUE_DEFERRED) && idle());
     assert_int_equal(site_seen("smtp", "b.org").requests, 0);
     assert_false(peek("b.org").there);
     struct lookup l = lookup(id);
@@ -182,6 +182,7 @@ static void an_agent_that_dies_is_tried_again_in_time(void **state)
     assert_true(queue_down(5000));
 }
 
+/* The begins are so far apart, and more than one is out. */
 static void pauses_between_begins(void **state)
 {
     (void)state;
