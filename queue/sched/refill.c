@@ -1,7 +1,7 @@
-/* Messages in part (queue/store/store.h): of a long list some recipients at a time are in memory. Each has a slot, which is its
- * place in env->rcpts, and a seat (seats.h), the message's own or one of its transport; who is settled is marked and leaves
- * both. The store alone says what became of all of them, so what is not in memory is neither lost nor taken for done. When
- * all of this turn have been read and settled, notices get the recipients they name into the slots.
+/* Messages in part (queue/store/store.h): of a long list some recipients at a time are in memory. Each has a slot (slice.h) and
+ * a seat (seats.h), the message's own or one of its transport; who is settled is marked and leaves both. The store alone says
+ * what became of all of them, so what is not in memory is neither lost nor taken for done. When all of this turn have been
+ * read and settled, notices get the recipients they name into the slots.
  *
  * Which transport a recipient has is known when it has been resolved. One that finds no seat then is held (held.c): it leaves
  * memory, and is read again when there is one. So the list is read on for the sake of other transports. */
@@ -11,6 +11,7 @@
 #include "io/base/clock.h"
 #include "io/base/log.h"
 #include "io/base/mem.h"
+#include "queue/sched/slice.h"
 #include "queue/sched/state.h"
 
 struct refill {
@@ -18,14 +19,8 @@ struct refill {
     int64_t since_ns;
     struct seat_pool own_pool; /* qmgr_message_recipient_minimum */
     struct seat_share own;
-    uint32_t room;    /* of the arrays */
+    struct slice slice;
     uint32_t next;    /* those before this index were read in this turn; some are held */
-    uint32_t loaded;  /* slots in use */
-    uint32_t free_count;
-    uint32_t *free;   /* slots that were in use */
-    char **text;      /* what the recipient of a slot owns */
-    struct seat_share **seat; /* its seat; NULL: it is there for a notice */
-    struct buf outgrown; /* struct rcpt *: smaller env->rcpts; agents look into them */
     uint32_t waiting; /* by an operator's word */
     struct buf words; /* which; NUL-terminated, each once */
     uint32_t success_room;
@@ -45,127 +40,6 @@ struct batch {
     struct mbox_msg mbox;
 };
 
-/* --- slots */
-
-static void forget_outgrown(struct refill *f)
-{
-    void *old;
-    for (size_t at = 0; at < f->outgrown.len; at += sizeof(old)) {
-        memcpy(&old, f->outgrown.ptr + at, sizeof(old));
-        mem_free(old);
-    }
-    buf_fini(&f->outgrown);
-}
-
-/* Twice as much, at least. An agent may be looking at what never changes of a recipient: the old array stays for it. */
-static void make_room(struct active *a, size_t want)
-{
-    struct refill *f = a->refill;
-    struct envelope *env = a->m->env;
-    size_t all = qmsg_recipients(a->m), room = want > 2 * (size_t)f->room ? want : 2 * (size_t)f->room;
-    if (want <= f->room)
-        return;
-    room = room < all ? room : all;
-    struct rcpt *rcpts = mem_zalloc(room * sizeof(*rcpts));
-    if (env->rcpt_count > 0)
-        memcpy(rcpts, env->rcpts, env->rcpt_count * sizeof(*rcpts));
-    if (env->rcpts)
-        buf_add(&f->outgrown, &env->rcpts, sizeof(env->rcpts));
-    if (f->loaded == 0)
-        forget_outgrown(f);
-    env->rcpts = rcpts;
-    f->text = mem_realloc(f->text, room * sizeof(*f->text));
-    f->seat = mem_realloc(f->seat, room * sizeof(*f->seat));
-    f->free = mem_realloc(f->free, room * sizeof(*f->free));
-    f->room = (uint32_t)room;
-}
-
-static void empty_slot(struct refill *f, size_t slot)
-{
-    mem_free(f->text[slot]);
-    f->text[slot] = NULL;
-    if (f->seat[slot])
-        seats_leave(f->seat[slot]);
-    f->seat[slot] = NULL;
-}
-
-static void leave_slot(struct active *a, uint32_t slot)
-{
-    struct refill *f = a->refill;
-    empty_slot(f, slot);
-    a->m->env->rcpts[slot] = (struct rcpt){.state = RCPT_DONE}; /* nobody's */
-    f->free[f->free_count++] = slot;
-    f->loaded--;
-}
-
-static void leave_all(struct active *a)
-{
-    struct refill *f = a->refill;
-    for (size_t i = 0; i < a->m->env->rcpt_count; i++)
-        empty_slot(f, i);
-    a->m->env->rcpt_count = 0;
-    f->loaded = f->free_count = 0;
-    forget_outgrown(f);
-}
-
-static struct str put(char **to, struct str s)
-{
-    if (s.len == 0)
-        return STR("");
-    char *at = *to;
-    memcpy(at, s.ptr, s.len);
-    *to += s.len;
-    return str_make(at, s.len);
-}
-
-static const char *put_cstr(char **to, const char *s)
-{
-    if (!s)
-        return NULL;
-    char *at = *to;
-    size_t n = strlen(s) + 1;
-    memcpy(at, s, n);
-    *to += n;
-    return at;
-}
-
-/* All text of one recipient in one piece. */
-static char *own(const struct rcpt *from, struct rcpt *to)
-{
-    bool original = !str_eq(from->original, from->address), resolved = !str_eq(from->resolved, from->address);
-    size_t n = from->address.len + from->original.len + from->orcpt.len + from->resolved.len +
-               from->why.text.len + from->why.mta.len + from->why.diagnostic.len +
-               (from->transport ? strlen(from->transport) + 1 : 0) + (from->nexthop ? strlen(from->nexthop) + 1 : 0);
-    if (!original)
-        n -= from->address.len;
-    if (!resolved)
-        n -= from->address.len;
-    char *text = mem_alloc(n + 1), *at = text;
-    *to = *from;
-    to->address = put(&at, from->address);
-    to->original = original ? put(&at, from->original) : to->address;
-    to->orcpt = put(&at, from->orcpt);
-    to->resolved = resolved ? put(&at, from->resolved) : to->address;
-    to->why.text = put(&at, from->why.text);
-    to->why.mta = put(&at, from->why.mta);
-    to->why.diagnostic = put(&at, from->why.diagnostic);
-    to->transport = put_cstr(&at, from->transport);
-    to->nexthop = put_cstr(&at, from->nexthop);
-    return text;
-}
-
-static uint32_t take_slot(struct active *a, const struct rcpt *r, struct seat_share *seat)
-{
-    struct refill *f = a->refill;
-    struct envelope *env = a->m->env;
-    uint32_t slot = f->free_count > 0 ? f->free[--f->free_count] : (uint32_t)env->rcpt_count++;
-    CHECK(slot < f->room);
-    f->text[slot] = own(r, &env->rcpts[slot]);
-    f->seat[slot] = seat;
-    f->loaded++;
-    return slot;
-}
-
 /* --- coming and going */
 
 void refill_begin(struct active *a)
@@ -179,8 +53,7 @@ void refill_begin(struct active *a)
     f->since_ns = clock_mono_ns();
     f->own_pool.limit = o->recipient_minimum > 0 ? o->recipient_minimum : 1;
     f->own.pool = &f->own_pool;
-    a->m->env->rcpts = NULL;
-    a->m->env->rcpt_count = 0;
+    slice_begin(&f->slice, a->m);
 }
 
 void refill_end(struct active *a)
@@ -189,14 +62,9 @@ void refill_end(struct active *a)
     if (!f)
         return;
     timer_clear(&f->delay);
-    leave_all(a);
+    slice_end(&f->slice);
     for (struct job *j = &a->job; j; j = j->next)
         held_end(j);
-    mem_free(a->m->env->rcpts);
-    a->m->env->rcpts = NULL;
-    mem_free(f->text);
-    mem_free(f->seat);
-    mem_free(f->free);
     buf_fini(&f->words);
     mem_free(f);
     a->refill = NULL;
@@ -265,6 +133,7 @@ static bool wants_more(const struct active *a)
 /* Those that have a seat get slots, and the order of all becomes theirs. */
 static void seat_batch(struct active *a, struct batch *b, struct filing *file)
 {
+    struct slice *slice = &a->refill->slice;
     size_t n = b->env.rcpt_count, order_count = 0;
     struct seat_share **seat = arena_alloc(b->arena, n * sizeof(*seat));
     uint32_t *slots = arena_alloc(b->arena, n * sizeof(*slots));
@@ -275,10 +144,10 @@ static void seat_batch(struct active *a, struct batch *b, struct filing *file)
         place[i] = file->count;
         file->count += seat[i] != NULL;
     }
-    make_room(a, a->refill->loaded + file->count);
+    slice_make_room(slice, slice->loaded + file->count);
     for (size_t i = 0; i < n; i++)
         if (seat[i])
-            slots[place[i]] = take_slot(a, &b->env.rcpts[i], seat[i]);
+            slots[place[i]] = slice_take(slice, &b->env.rcpts[i], seat[i]);
     for (size_t i = 0; i < n && b->shadow.order; i++)
         if (seat[b->shadow.order[i]])
             order[order_count++] = place[b->shadow.order[i]];
@@ -366,7 +235,7 @@ static int64_t delay_ns(const struct transport *t)
 /* postconf(5), transport_recipient_refill_limit, _delay: so many at once, or after that time as many as there is room for. */
 static bool is_enough(const struct refill *f, const struct transport *t, int64_t room)
 {
-    return room > 0 && (room >= t->opts.refill_limit || f->loaded == 0 ||
+    return room > 0 && (room >= t->opts.refill_limit || f->slice.loaded == 0 ||
                         clock_mono_ns() >= f->read_ns + delay_ns(t));
 }
 
@@ -524,14 +393,14 @@ void refill_serve(struct transport *t)
 void refill_settled(struct active *a, const struct request *r)
 {
     for (size_t i = 0; i < r->rcpt_count; i++)
-        leave_slot(a, r->rcpts[i].index);
+        slice_leave(&a->refill->slice, r->rcpts[i].index);
 }
 
 void refill_suspended(struct active *a, const uint32_t *slots, size_t n)
 {
     active_mark(a, slots, n);
     for (size_t i = 0; i < n; i++)
-        leave_slot(a, slots[i]);
+        slice_leave(&a->refill->slice, slots[i]);
     a->refill->waiting += (uint32_t)n;
 }
 
@@ -575,16 +444,17 @@ void refill_note_success(struct active *a, uint32_t index)
 
 static struct err *pick_these(struct active *a, const uint32_t *indexes, size_t n)
 {
-    leave_all(a);
+    struct slice *slice = &a->refill->slice;
+    slice_leave_all(slice);
     if (n == 0)
         return NULL;
     struct arena *arena = arena_new(0, 0);
     struct rcpt *rcpts = arena_zalloc(arena, n * sizeof(*rcpts));
     struct err *e = store_part_read(a->m, indexes, n, arena, rcpts);
     if (!e)
-        make_room(a, (uint32_t)n);
+        slice_make_room(slice, n);
     for (size_t i = 0; i < n && !e; i++)
-        (void)take_slot(a, &rcpts[i], NULL);
+        (void)slice_take(slice, &rcpts[i], NULL);
     arena_free(arena);
     if (e)
         log_warning("qmgr", "%s: cannot read its recipients: %s", a->m->id, e->text);
