@@ -1,6 +1,5 @@
-/* Stops of every kind: clean, in the middle of deliveries, and by a crash (a copy of the running
- * queue's folder, taken file by file, is what a crash at some moment could have left). */
-#include "tests/unit/queue/world.h"
+/* Stops of every kind: clean, in the middle of deliveries, and by a crash. */
+#include "tests/unit/queue/crash.h"
 
 static void a_drain_waits_for_what_runs(void **state)
 {
@@ -67,15 +66,6 @@ static void mail_committed_while_draining_is_found_later(void **state)
 
 /* --- crashes */
 
-static void copy_folder(const char *from, const char *to)
-{
-    char cmd[300];
-    /* Files that were renamed meanwhile (spares) are missed, as a crash between would have. */
-    snprintf(cmd, sizeof cmd, "mkdir -p '%s' && cp -a '%s/.' '%s/' 2>/dev/null", to, from, to);
-    int rc = system(cmd);
-    MUST(WIFEXITED(rc) && WEXITSTATUS(rc) <= 1);
-}
-
 enum { CRASH_MAIL = 300 };
 
 struct stream_of_mail {
@@ -102,14 +92,11 @@ static void keep_posting(void *arg)
     sem_post(&s->done);
 }
 
-static bool was_delivered(const char *id, int i)
+static bool got_it(const char *id, int i)
 {
-    char key[160];
-    snprintf(key, sizeof key, "%s/ok-%d@s%d.org", id, i, i % 7);
-    pthread_mutex_lock(&world.lock);
-    bool yes = hmap_get(&world.done, str_of(key)) != NULL;
-    pthread_mutex_unlock(&world.lock);
-    return yes;
+    char address[48];
+    snprintf(address, sizeof address, "ok-%d@s%d.org", i, i % 7);
+    return was_delivered(id, address);
 }
 
 /* Everything that was acknowledged before the copy was begun is in the copy, or was delivered
@@ -118,8 +105,7 @@ static void nothing_acknowledged_is_lost_in_a_crash(void **state)
 {
     (void)state;
     static struct stream_of_mail s;
-    char copy[sizeof world.dir + 8];
-    snprintf(copy, sizeof copy, "%s.copy", world.dir);
+    struct crash crash;
     for (int round = 0; round < 4; round++) {
         world.gate_open = false;
         world.repeats_allowed = true;
@@ -129,28 +115,20 @@ static void nothing_acknowledged_is_lost_in_a_crash(void **state)
         worker_spawn(world.workers[0], "sender", keep_posting, &s);
         WAIT_FOR(s.committed > 60 * round + 30);
         int acknowledged = s.committed;
-        copy_folder(world.dir, copy);
+        crash_now(&crash);
         bool before[CRASH_MAIL];
         for (int i = 0; i < acknowledged; i++)
-            before[i] = was_delivered(s.ids[i], i);
+            before[i] = got_it(s.ids[i], i);
         while (sem_wait(&s.done) != 0)
             ;
         WAIT_FOR(idle());
         assert_true(queue_down(5000));
-        /* The world as it was: the copy, with what it does not know to be done. */
-        char live[sizeof world.dir];
-        memcpy(live, world.dir, sizeof live);
-        str_copy(world.dir, sizeof world.dir, str_of(copy));
-        hmap_fini(&world.done);
-        queue_up();
+        crash_up(&crash);
         WAIT_FOR(idle());
         for (int i = 0; i < acknowledged; i++)
-            assert_true(i % 3 ? before[i] || was_delivered(s.ids[i], i) : !gone(s.ids[i]));
+            assert_true(i % 3 ? before[i] || got_it(s.ids[i], i) : !gone(s.ids[i]));
         assert_true(queue_down(5000));
-        memcpy(world.dir, live, sizeof live);
-        remove_tree(copy);
-        remove_tree(world.dir);
-        MUST(mkdir(world.dir, 0700) == 0);
+        crash_over(&crash);
     }
 }
 

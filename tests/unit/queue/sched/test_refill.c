@@ -1,7 +1,7 @@
 /* Lists longer than qmgr_message_recipient_limit: some recipients at a time are in memory, and each gets its mail once, is
  * named in one notice, and waits for its next attempt, as if all were. */
 #include "queue/why.h"
-#include "tests/unit/queue/world.h"
+#include "tests/unit/queue/crash.h"
 
 enum { SLICE = 20, MANY_MAX = 3000 };
 
@@ -403,32 +403,12 @@ static void a_stop_half_way_repeats_only_what_was_in_flight(void **state)
     assert_true(queue_down(5000));
 }
 
-static void copy_folder(const char *from, const char *to, bool index)
-{
-    char cmd[400];
-    snprintf(cmd, sizeof cmd, "mkdir -p '%s' && cp -a '%s/.' '%s/' 2>/dev/null; %s '%s/index'", to, from, to,
-             index ? "test -d" : "rm -rf", to);
-    int rc = system(cmd);
-    MUST(WIFEXITED(rc));
-}
-
-static bool delivered(const char *id, size_t i)
-{
-    char key[160];
-    snprintf(key, sizeof key, "%s/%s", id, many.list[i]);
-    pthread_mutex_lock(&world.lock);
-    bool yes = hmap_get(&world.done, str_of(key)) != NULL;
-    pthread_mutex_unlock(&world.lock);
-    return yes;
-}
-
 static void a_crash_half_way_loses_nobody(void **state)
 {
     (void)state;
     static const char *const words[] = {"ok", "slow", "ok", "bounce", "once"};
-    char copy[sizeof world.dir + 8], live[sizeof world.dir], id[QUEUE_ID_MAX];
-    snprintf(copy, sizeof copy, "%s.copy", world.dir);
-    memcpy(live, world.dir, sizeof live);
+    char id[QUEUE_ID_MAX];
+    struct crash crash;
     static bool before[MANY_MAX];
     for (int round = 0; round < 3; round++) {
         in_slices(SLICE);
@@ -440,30 +420,27 @@ static void a_crash_half_way_loses_nobody(void **state)
         uint64_t sent = seen(&world.sent);
         memcpy(id, post_many(0), sizeof id);
         WAIT_FOR(seen(&world.sent) > sent + 100 + 200 * (uint64_t)round);
-        copy_folder(world.dir, copy, round != 1);
+        crash_now(&crash);
+        if (round == 1)
+            crash_takes_index(&crash);
         bool told = notices_seen() > 0; /* it takes a while to copy */
         for (size_t i = 0; i < many.n; i++)
-            before[i] = delivered(id, i);
+            before[i] = was_delivered(id, many.list[i]);
         WAIT_FOR(gone(id));
         assert_true(queue_down(5000));
-        str_copy(world.dir, sizeof world.dir, str_of(copy));
-        hmap_fini(&world.done);
         world.notice_count = 0;
-        queue_up();
+        crash_up(&crash);
         WAIT_FOR(gone(id));
         size_t failed = 0;
         for (size_t i = 0; i < many.n; i++) {
             bool bounces = strncmp(many.list[i], "bounce", 6) == 0;
-            assert_true(bounces || before[i] || delivered(id, i));
+            assert_true(bounces || before[i] || was_delivered(id, many.list[i]));
             failed += bounces;
         }
         assert_true(told || notices_seen() == 1);
         assert_true(notices_seen() == 0 || world.notices[0].rcpts == failed);
         assert_true(queue_down(5000));
-        memcpy(world.dir, live, sizeof live);
-        remove_tree(copy);
-        remove_tree(world.dir);
-        MUST(mkdir(world.dir, 0700) == 0);
+        crash_over(&crash);
     }
 }
 
