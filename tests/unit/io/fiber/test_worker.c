@@ -10,6 +10,7 @@
 #include <sched.h>
 #include <stdatomic.h>
 #include <stdio.h>
+#include <string.h>
 #include <time.h>
 #include <unistd.h>
 #include "io/base/check.h"
@@ -326,6 +327,61 @@ static void offloaded_work_runs_on_the_pool_and_answers(void **state)
     offload_stop();
 }
 
+struct own {
+    struct offload_thread *thread;
+    int order[60], done;
+    bool inside;
+};
+struct own_job {
+    struct own *own;
+    int number;
+};
+static void own_job(void *arg)
+{
+    struct own_job *j = arg;
+    char name[16] = "";
+    CHECK(!j->own->inside && worker_self() == NULL);
+    CHECK(pthread_getname_np(pthread_self(), name, sizeof name) == 0 && strcmp(name, "of-its-own") == 0);
+    j->own->inside = true;
+    struct timespec ts = {.tv_nsec = 100000};
+    nanosleep(&ts, NULL);
+    j->own->inside = false;
+    j->own->order[j->own->done++] = j->number;
+}
+static void own_some(void *arg)
+{
+    struct own_job *j = arg;
+    offload_to(j->own->thread, own_job, j);
+}
+static void own_body(void *arg)
+{
+    struct own *own = arg;
+    struct own_job jobs[60];
+    struct group g;
+    group_init(&g);
+    for (int i = 0; i < 60; i++) {
+        jobs[i] = (struct own_job){own, i};
+        CHECK(group_spawn(&g, "own", own_some, &jobs[i]));
+    }
+    group_cancel(&g);
+    CHECK(group_join(&g, DEADLINE_NEVER) == NULL);
+}
+static void a_thread_of_ones_own_does_one_job_after_the_other(void **state)
+{
+    static struct own own;
+    (void)state;
+    assert_null(offload_thread_start("of-its-own", &own.thread));
+    in_fiber(own_body, &own);
+    offload_thread_stop(own.thread);
+    assert_int_equal(own.done, 60);
+    for (int i = 0; i < 60; i++)
+        assert_int_equal(own.order[i], i);
+    int n = 1;
+    offload_to(NULL, blocking_job, &n); /* there is none: here */
+    assert_int_equal(n, 2);
+    offload_thread_stop(NULL);
+}
+
 /* --- watchdog --- */
 
 static void hog(void *arg)
@@ -483,6 +539,7 @@ int main(void)
         cmocka_unit_test(worker_spawn_reaches_another_worker_from_any_thread),
         cmocka_unit_test(worker_stop_cancels_all_and_waits_for_their_clean_up),
         cmocka_unit_test(offloaded_work_runs_on_the_pool_and_answers),
+        cmocka_unit_test(a_thread_of_ones_own_does_one_job_after_the_other),
         cmocka_unit_test(what_is_asked_for_runs_once_at_the_end_of_the_turn),
         cmocka_unit_test(the_watchdog_names_a_fiber_that_does_not_yield),
     };
