@@ -56,7 +56,7 @@ def cost_text(rows, _):
              "%.0f" % r["messages/s"], "%.0f" % r["peak MiB"], r["by thread"]] for r in rows]
     words = ("Microseconds of processor a message, from the scheduler counters of each thread. *one site* and *sites*: "
              "deferred mail for one destination, or for one each, that `postqueue -f` brings back (the scheduler's thread "
-             "writes the index, too); *fresh*: as it comes in, one destination each.")
+             "finds them in the index, the thread *index* writes it); *fresh*: as it comes in, one destination each.")
     return "\n\n".join(["## What a message costs the scheduler", words, table(
         ["road", "messages", "scheduler us", "all threads us", "messages/s", "peak MiB", "by thread"],
         body)])

@@ -104,9 +104,12 @@ struct err *store_due(struct store *s, struct store_due after, int64_t until_us,
     size_t n = list.len / sizeof *out;
     if (n > 1)
         qsort(list.ptr, n, sizeof *out, by_due);
-    *count_out = n < max ? n : max;
-    if (n > 0)
-        memcpy(out, list.ptr, *count_out * sizeof *out);
+    const struct store_due *each = (const struct store_due *)(const void *)list.ptr;
+    *count_out = 0;
+    for (size_t i = 0; i < n && *count_out < max; i++) {
+        if (i == 0 || due_before(each[i - 1], each[i])) /* its row may have come just now */
+            out[(*count_out)++] = each[i];
+    }
     buf_fini(&list);
     return NULL;
 }
@@ -126,7 +129,7 @@ static struct err *show_row(struct store *s, const struct index_row *row, struct
 {
     struct qmsg *pub = store_get_cached(s, row->seq);
     struct err *e;
-    if (pub != NULL && message_of(pub)->dirty) {
+    if (pub != NULL && (message_of(pub)->dirty || message_of(pub)->stage == STAGE_ROUND)) {
         e = show_message(message_of(pub), a, out);
     } else {
         *out = (struct store_row){

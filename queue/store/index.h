@@ -1,6 +1,6 @@
 /* index: which messages there are, in LMDB (queue_directory/index). Derived from the log, and may
- * be deleted at any time: recovery builds it again. Scheduler thread only; transactions never
- * yield.
+ * be deleted at any time: recovery builds it again. Looked at on the scheduler thread (index_look, query, census), in
+ * transactions that never yield; changed on the index's thread, by pieces of index_work.
  *
  * Tables (numbers in values little-endian; keys as said)
  *   msg    seq (host order integer) -> what never changes, but for the place of one that was copied:
@@ -46,11 +46,12 @@ struct index_row {
     uint32_t flags;
     int64_t due_us;
     struct qmsg_place place;
-    bool deferred;       /* out only: some recipient waits for another attempt */
+    bool deferred;       /* some recipient waits for another attempt */
     struct str dests;          /* table above; borrowed. Put with none: those that are there stay */
     const struct envelope *env;  /* to put. A row that is there keeps all but the states of it */
     const struct part *part; /* to put instead: the row that is there, with its changes */
-    struct str envelope, states; /* out: packed; borrowed */
+    struct str envelope; /* out: packed; borrowed */
+    struct str states;   /* the same; to put: with `deferred`, instead of those in env (STR_NULL) */
 };
 
 /* ERR_DAMAGED: not ours, or broken: remove it and build it again. */
@@ -59,7 +60,7 @@ struct err *index_open(struct store *s, const char *path, struct index **out) MU
 struct err *index_open_read(struct store *s, const char *path, struct index **out) MUST_USE;
 void index_close(struct index *x); /* also what was held */
 
-/* --- one write transaction at a time. */
+/* --- one write transaction at a time, within a piece of index_work. */
 struct err *index_begin(struct index *x) MUST_USE;
 struct err *index_put(struct index *x, const struct index_row *row) MUST_USE; /* ERR_DAMAGED */
 struct err *index_del(struct index *x, uint64_t seq) MUST_USE;
@@ -72,7 +73,7 @@ struct index_dead {
 struct err *index_del_dead(struct index *x, const struct index_dead *d) MUST_USE;
 /* Before the rows of many messages go: takes them out of `due`. They must not come back. Does it in slices; yields.
  * They are in the order of their numbers afterwards. */
-struct err *index_purge_due(struct index *x, struct buf *dead) MUST_USE; /* struct index_dead each */
+struct err *index_purge_due(struct store *s, struct buf *dead) MUST_USE; /* struct index_dead each */
 /* Into the order of their numbers. */
 void index_sort_dead(struct buf *dead);
 /* INDEX_NEXT_SEQ is SEQ_GAP ahead but after an orderly stop: of the numbers that were given last no record may
@@ -114,9 +115,8 @@ struct err *index_live(struct index *x, void (*each)(void *ctx, uint64_t epoch, 
 /* --- labels. */
 /* One destination, as it stands in index_row.dests, added unless it is there. secret: the queue's. */
 void index_dest_add(uint64_t secret, struct str transport, struct str nexthop, struct buf *dests);
-/* One slice (some ms) of what keeps `label` in order; transactions of its own, does not yield. Call
- * it again soon while *more_out. */
-struct err *index_tidy(struct index *x, bool *more_out) MUST_USE;
+/* One slice (some ms) of what keeps `label` in order. Call it again soon while *more_out. Yields. */
+struct err *index_tidy(struct store *s, bool *more_out) MUST_USE;
 /* For tests: labels are filed when more rows than this wait (and more than an eighth of all), swept
  * when so many more are without a row than with one; and also while the backlog shrinks. */
 void index_label_limits(struct index *x, size_t fresh_min, size_t stale_min);

@@ -30,18 +30,32 @@ static void due_unkey(const uint8_t *key, struct store_due *out)
     *out = (struct store_due){.due_us = (int64_t)get_be64(key), .seq = get_be64(key + 8)};
 }
 
+static struct err *meta_get(struct index *x, struct kv_txn *t, enum index_meta what, uint64_t *out)
+{
+    struct str value;
+    bool found = false;
+    struct err *e = kv_get(t, x->meta, str_of(index_meta_name(what)), &value, &found);
+    if (e == NULL)
+        *out = found && value.len == 8 ? get_u64((const uint8_t *)value.ptr) : 0;
+    return e;
+}
+
 struct err *index_meta(struct index *x, enum index_meta what, uint64_t *out)
 {
     struct kv_txn *t;
-    struct str value;
-    bool found = false;
     struct err *e = kv_begin(x->kv, false, &t);
     if (e != NULL)
         return e;
-    e = kv_get(t, x->meta, str_of(index_meta_name(what)), &value, &found);
-    if (e == NULL)
-        *out = found && value.len == 8 ? get_u64((const uint8_t *)value.ptr) : 0;
+    e = meta_get(x, t, what, out);
     kv_abort(t);
+    return e;
+}
+
+struct err *index_label_table(struct index *x, struct kv_txn *t, kv_table *out)
+{
+    uint64_t label = 0;
+    struct err *e = meta_get(x, t, INDEX_LABEL, &label);
+    *out = x->labels[label & 1];
     return e;
 }
 

@@ -33,7 +33,8 @@ struct index {
     struct store *store;
     struct kv *kv;
     kv_table msg, state, due, held, live, fresh, meta;
-    kv_table label, labels[2]; /* the one of them that is in use */
+    kv_table labels[2];
+    kv_table label; /* the one of them that is in use, for the index's thread; others: index_label_table */
     struct kv_txn *txn;
     struct kv_cursor *at_msg, *at_state; /* in it, where the last row was deleted; NULL = not open */
     struct buf row, changing; /* being packed: halves of a row */
@@ -106,6 +107,8 @@ static inline bool index_due_listed(uint32_t flags)
 /* [any] So many bytes of the map were looked at: once it is a lot they are forgotten. */
 void index_looked(struct index *x, size_t bytes);
 
+/* Which of `label` and `label2` is in use. */
+struct err *index_label_table(struct index *x, struct kv_txn *t, kv_table *out) MUST_USE;
 /* Does it stand in `held`? */
 struct err *index_held(struct index *x, struct kv_txn *t, uint64_t seq, bool *held_out) MUST_USE;
 struct index_sizes {

@@ -547,17 +547,21 @@ static struct err *choose(struct index *x)
     return e;
 }
 
-struct err *index_tidy(struct index *x, bool *more_out)
+static struct err *tidy(struct index *x, void *more_out)
 {
     struct err *e = NULL;
-    CHECK(x->txn == NULL);
-    *more_out = false;
     if (!x->filing.on && !x->sweep.on)
         e = choose(x);
     if (e == NULL && x->filing.on)
         e = file_some(x);
     else if (e == NULL && x->sweep.on)
         e = sweep_some(x);
-    *more_out = e == NULL && (x->filing.on || x->sweep.on);
+    *(bool *)more_out = e == NULL && (x->filing.on || x->sweep.on);
     return e;
+}
+
+struct err *index_tidy(struct store *s, bool *more_out)
+{
+    *more_out = false;
+    return index_work(s, tidy, more_out);
 }

@@ -33,6 +33,8 @@ struct message {
     struct store *store;
     enum message_stage stage;
     bool dirty, dead, removing;
+    bool flying;  /* its row is being written on the index's thread, as it was when that began */
+    bool changed; /* since then */
     bool dests_new; /* `dests` are not those of the row */
     uint32_t flags;
     int64_t due_us;
@@ -122,6 +124,8 @@ struct store {
 
     /* --- scheduler thread only */
     struct index *index;
+    struct offload_thread *index_thread; /* changes it (index_work.c) */
+    struct sem index_turn;
     uint64_t covered;   /* log position the committed index covers */
     uint64_t log_ended; /* at start: the log that was there is whole to here; 0 = not known */
     /* Rows of messages with a lower number are not to be believed: the log before rebuild.end is
@@ -253,10 +257,20 @@ void store_set_dirty(struct message *m); /* its index row is to be written */
 /* store_remove for a message that is in the index and not in memory. */
 void store_remove_row(struct store *s, uint64_t seq, uint32_t flags, int64_t due_us, bool spilled);
 
+/* --- index_work.c */
+/* fn(x, ctx) on the index's thread; the calling fiber waits its turn, and for the end. Nothing that fn looks at may change
+ * meanwhile; what the scheduler's thread may change goes in as a copy. Its error comes back. Yields. */
+struct err *index_work(struct store *s, struct err *(*fn)(struct index *x, void *ctx), void *ctx) MUST_USE;
+/* Between them nobody changes or replaces the index. Yields. */
+struct index *index_turn_begin(struct store *s);
+void index_turn_end(struct store *s);
+
 /* --- keeper.c */
 void keeper_start(struct store *s);
 void keeper_stop(struct store *s);
 void keeper_wake(struct store *s); /* [any] */
+
+/* --- round.c */
 /* Brings the index up to date: messages older than min_age_ms and all changes. Yields. */
 struct err *keeper_round(struct store *s, int64_t min_age_ms) MUST_USE;
 

@@ -37,35 +37,42 @@ static void sort_by_due(void *arg)
     qsort(dead->ptr, dead->len / sizeof(struct index_dead), sizeof(struct index_dead), by_due);
 }
 
+struct slice {
+    struct index_dead *dead;
+    size_t n;
+};
+
 /* One that is not where it was thought to be is looked for when its row goes. */
-static struct err *drop(struct index *x, struct index_dead *dead, size_t n)
+static struct err *drop(struct index *x, const struct slice *l)
 {
     struct err *e = NULL;
-    for (size_t i = 0; e == NULL && i < n; i++) {
+    for (size_t i = 0; e == NULL && i < l->n; i++) {
+        struct index_dead *d = &l->dead[i];
         uint8_t key[DUE_KEY];
-        index_due_key(dead[i].due_us, dead[i].seq, key);
-        e = kv_del(x->txn, x->due, str_make((const char *)key, DUE_KEY), &dead[i].purged);
+        index_due_key(d->due_us, d->seq, key);
+        e = kv_del(x->txn, x->due, str_make((const char *)key, DUE_KEY), &d->purged);
         index_looked(x, LOOKED);
     }
     return e;
 }
 
-static struct err *drop_some(struct index *x, struct index_dead *dead, size_t n)
+static struct err *drop_some(struct index *x, void *ctx)
 {
+    const struct slice *l = ctx;
     struct err *e = index_begin(x);
     if (e == NULL) {
-        e = drop(x, dead, n);
+        e = drop(x, l);
         if (e == NULL)
             e = index_commit(x);
         else
             index_abort(x);
     }
-    for (size_t i = 0; e != NULL && i < n; i++)
-        dead[i].purged = false;
+    for (size_t i = 0; e != NULL && i < l->n; i++)
+        l->dead[i].purged = false;
     return e;
 }
 
-struct err *index_purge_due(struct index *x, struct buf *dead)
+struct err *index_purge_due(struct store *s, struct buf *dead)
 {
     struct err *e = NULL;
     size_t count = dead->len / sizeof(struct index_dead);
@@ -74,8 +81,8 @@ struct err *index_purge_due(struct index *x, struct buf *dead)
     offload(sort_by_due, dead);
     struct index_dead *d = (struct index_dead *)(void *)dead->ptr;
     for (size_t at = 0; e == NULL && at < count; at += KEYS_AT_ONCE) {
-        e = drop_some(x, d + at, count - at < KEYS_AT_ONCE ? count - at : KEYS_AT_ONCE);
-        fiber_yield();
+        struct slice l = {d + at, count - at < KEYS_AT_ONCE ? count - at : KEYS_AT_ONCE};
+        e = index_work(s, drop_some, &l);
     }
     offload(sort_by_seq, dead);
     return e;

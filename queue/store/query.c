@@ -186,6 +186,7 @@ struct slice {
     struct store_query *q;
     struct wanted wanted;
     struct kv_txn *txn;
+    kv_table label; /* the one in use, as this transaction sees it */
     struct store_pick *out;
     size_t max, count, rows;
 };
@@ -302,7 +303,7 @@ static kv_table table_of(const struct slice *s)
     case STEP_BRIEF:
         return s->x->state;
     default:
-        return s->x->label;
+        return s->label;
     }
 }
 
@@ -368,6 +369,9 @@ struct err *index_query(struct index *x, struct store_query *q, struct store_pic
     if (q->step == STEP_BEGIN)
         next_step(&s);
     struct err *e = kv_begin(x->kv, false, &s.txn);
+    if (e != NULL)
+        return e;
+    e = index_label_table(x, s.txn, &s.label);
     while (e == NULL && !q->ended && s.count < max && s.rows < ROWS_AT_ONCE) {
         e = walk(&s, &ended);
         if (e != NULL || !ended)

@@ -117,6 +117,7 @@ struct err *index_renew(struct store *s, const char *why)
     if (e == NULL) {
         log_warning("queue", "%s: %s: it is built again from the log%s", path.ptr, why,
                     moved ? "; what it was is kept in damaged.mdb" : "");
+        (void)index_turn_begin(s);
         /* From here on no wait, until the new one has taken its place. */
         index_close(s->index);
         s->index = fresh;
@@ -124,6 +125,7 @@ struct err *index_renew(struct store *s, const char *why)
         s->unread_epoch = 0;
         s->proven = false;
         accounts_clear(s);
+        index_turn_end(s);
         index_trial_end(s);
     } else if (moved) {
         index_close(fresh);

@@ -93,7 +93,7 @@ static int by_seq(const void *a, const void *b)
 }
 
 /* In the order of their keys: that fills pages, and takes each but once. */
-static struct err *rows_put(struct recovery *r)
+static struct err *rows_put(struct index *x, const struct recovery *r)
 {
     struct buf seqs = {0};
     struct err *e = NULL;
@@ -106,7 +106,7 @@ static struct err *rows_put(struct recovery *r)
         qsort(seqs.ptr, seqs.len / sizeof seq, sizeof seq, by_seq);
     for (at = 0; e == NULL && at < seqs.len; at += sizeof seq) {
         memcpy(&seq, seqs.ptr + at, sizeof seq);
-        e = row_put(r->store->index, umap_get(&r->rows, seq));
+        e = row_put(x, umap_get(&r->rows, seq));
     }
     buf_fini(&seqs);
     return e;
@@ -114,15 +114,15 @@ static struct err *rows_put(struct recovery *r)
 
 /* The records of the batch at r->batch may be in these rows already: applying them again changes
  * nothing. */
-static struct err *rows_write(struct recovery *r)
+static struct err *rows_write(struct index *x, void *ctx)
 {
+    struct recovery *r = ctx;
     struct store *s = r->store;
-    struct index *x = s->index;
     uint64_t next_seq = atomic_load(&s->next_seq);
     struct err *e = index_begin(x);
     if (e != NULL)
         return e;
-    e = rows_put(r);
+    e = rows_put(x, r);
     if (e == NULL)
         e = index_set(x, INDEX_SECRET, s->secret);
     if (e == NULL)
@@ -140,7 +140,7 @@ static struct err *rows_write(struct recovery *r)
 
 static struct err *rows_flush(struct recovery *r)
 {
-    struct err *e = rows_write(r);
+    struct err *e = index_work(r->store, rows_write, r);
     if (e != NULL)
         return e;
     r->store->covered = r->batch;

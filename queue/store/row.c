@@ -67,8 +67,12 @@ static void begin_state(struct index *x, const struct index_row *row, bool defer
 
 void row_pack_state(struct index *x, const struct index_row *row)
 {
-    begin_state(x, row, some_deferred(row->env));
-    envelope_pack_states(row->env, &x->changing);
+    bool given = row->states.ptr != NULL;
+    begin_state(x, row, given ? row->deferred : some_deferred(row->env));
+    if (given)
+        buf_add_str(&x->changing, row->states);
+    else
+        envelope_pack_states(row->env, &x->changing);
     row_sign(x, row->seq, STATE_SUM, &x->changing);
 }
 

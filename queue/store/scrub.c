@@ -237,20 +237,30 @@ static struct err *compare(struct scrub *b)
     return NULL;
 }
 
+/* The next slice; behind the last one: the comparison, in the same breath. */
+static struct err *go_on(struct scrub *b)
+{
+    struct err *e = slice(b);
+    return e == NULL && b->ended ? compare(b) : e;
+}
+
+/* While the index is being changed, the scrub neither looks nor moves. */
 struct err *scrub(struct store *s)
 {
-    struct scrub b = {.index = s->index, .arena = arena_new(0, 0)};
+    struct scrub b = {.index = index_turn_begin(s), .arena = arena_new(0, 0)};
     int64_t began = clock_mono_ns();
     struct err *e = NULL;
     b.index->scrub = &b;
     while (e == NULL && !b.ended && !s->stopping && !s->rebuild.damaged) {
-        e = slice(&b);
-        if (e == NULL && !b.ended)
-            e = fiber_sleep_until(clock_in_ms(PAUSE_MS));
+        e = go_on(&b);
+        if (e != NULL || b.ended)
+            break;
+        index_turn_end(s);
+        e = fiber_sleep_until(clock_in_ms(PAUSE_MS));
+        (void)index_turn_begin(s);
     }
-    if (e == NULL && b.ended)
-        e = compare(&b);
     b.index->scrub = NULL;
+    index_turn_end(s);
     if (e == NULL && b.ended) {
         s->proven = true;
         index_trial_end(s);

@@ -3,6 +3,7 @@
 #include "io/base/check.h"
 #include "io/base/log.h"
 #include "io/base/mem.h"
+#include "io/fiber/offload.h"
 #include "io/file/file.h"
 #include "io/ring/ring.h"
 #include "queue/store/private.h"
@@ -55,6 +56,7 @@ static struct store *store_new(const struct store_options *o)
     segments_init(s);
     list_init(&s->dirty);
     sem_init_count(&s->round, 1);
+    sem_init_count(&s->index_turn, 1);
     event_init(&s->keeper_wanted);
     event_init(&s->keeper_gone);
     event_init(&s->minder_wanted);
@@ -69,6 +71,7 @@ static struct store *store_new(const struct store_options *o)
 
 static void store_free(struct store *s)
 {
+    offload_thread_stop(s->index_thread);
     index_close(s->index);
     log_fini(&s->log);
     segments_fini(s);
@@ -145,6 +148,8 @@ struct err *store_open(const struct store_options *options, struct store **out)
     if (e == NULL)
         e = lock_queue(s);
     if (e == NULL)
+        e = offload_thread_start("index", &s->index_thread);
+    if (e == NULL)
         e = recover(s);
     uint64_t messages = 0, held = 0;
     if (e == NULL)
@@ -209,6 +214,8 @@ struct err *store_close(struct store *s)
         /* Deliveries that outlasted the deadline still refer to it; the process is about to end. */
         log_warning("queue", "%zu messages were in use when the queue was closed",
                     s->messages.count);
+        offload_thread_stop(s->index_thread);
+        s->index_thread = NULL;
         index_close(s->index);
         s->index = NULL;
     }
@@ -243,6 +250,7 @@ void store_set_dead(struct store *s, uint64_t seq, int64_t due_us)
 
 void store_set_dirty(struct message *m)
 {
+    m->changed = m->flying;
     if (m->stage != STAGE_INDEXED || m->dirty)
         return;
     m->dirty = true;
@@ -355,8 +363,8 @@ void store_remove(struct qmsg *pub)
     append_lazy(s, &r);
     if (pub->place.spilled)
         buf_add(&s->unlinks, &pub->seq, sizeof pub->seq);
-    /* Out of the log the young ones have come to rows too. */
-    if (m->stage == STAGE_INDEXED || pub->seq < s->rebuild.below || store_hides(s, pub->seq))
+    /* Out of the log the young ones have come to rows too; or one is on its way. */
+    if (m->stage == STAGE_INDEXED || m->flying || pub->seq < s->rebuild.below || store_hides(s, pub->seq))
         store_set_dead(s, pub->seq, m->due_us);
     if (m->stage == STAGE_INDEXED)
         return;

@@ -185,10 +185,29 @@ static void content_of(const void *ctx, const struct store_row *row, struct buf 
     letter_content(&k->model->letters[row->env->data_size], row->env->data_size, out);
 }
 
+/* Only where a write has failed, as in model.c. */
+static bool may_be_gone(const void *ctx, const struct store_row *row)
+{
+    const struct looking *k = ctx;
+    return sim.fault != 0 && !k->model->letters[row->env->data_size].acked;
+}
+
+static uint64_t may_be_aside(const struct mail_model *m)
+{
+    uint64_t count = 0;
+    for (uint64_t n = 0; sim.fault != 0 && n < m->count; n++)
+        count += !m->letters[n].acked;
+    return count;
+}
+
 void mail_check(const struct mail_model *m, struct store *s)
 {
     struct looking k = {.model = m};
-    audit_store(s, &(struct audit){.ctx = &k, .row = check_row, .content = content_of});
+    audit_store(s, &(struct audit){.ctx = &k,
+                                   .row = check_row,
+                                   .content = content_of,
+                                   .may_be_gone = may_be_gone,
+                                   .may_be_aside = may_be_aside(m)});
     for (uint64_t i = 0; i < m->count; i++) {
         const struct letter *l = &m->letters[i];
         if (l->acked && !k.seen[i] && l->removed == NO && !letter_settled(l))

@@ -225,7 +225,7 @@ static void tidy_some(struct model *m, unsigned slices)
 {
     bool more = true;
     while (more && slices-- > 0)
-        OK(index_tidy(m->s->index, &more));
+        OK(index_tidy(m->s, &more));
 }
 
 static void open_model(struct model *m)
@@ -362,7 +362,7 @@ static void many(void *arg)
         index_label_limits(s->index, 0, 0);
         s->index->fresh_min = 0;
         for (more = true; more;)
-            OK(index_tidy(s->index, &more));
+            OK(index_tidy(s, &more));
     }
     arena_free(a);
     OK(store_close(s));
@@ -422,9 +422,11 @@ static void damage(void *arg)
         MUST(damaged(index_walk(x, 0, a, &row, 1, &n)));
         q.until = UINT64_MAX;
         MUST(damaged(index_query(x, &q, pick, 4, &n)));
+        MUST(index_turn_begin(s) == x);
         OK(index_begin(x));
         MUST(damaged(index_del(x, seq)));
         index_abort(x);
+        index_turn_end(s);
         flip(x, seq, at);
         OK(index_get(x, seq, a, &row, &found));
     }
@@ -466,9 +468,11 @@ static void orphans(void *arg)
     q.until = UINT64_MAX;
     OK(store_query(s, &q, pick, 4, &n));
     MUST(n == 0 && q.ended);
+    MUST(index_turn_begin(s) == x);
     OK(index_begin(x));
     OK(index_del(x, seq));
     OK(index_commit(x));
+    index_turn_end(s);
     OK(store_close(s));
 }
 
