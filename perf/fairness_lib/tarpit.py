@@ -56,10 +56,10 @@ def well_mail(folder, server, sink, options):
     return row
 
 
-def one_run(folder, options, stalling):
+def one_run(folder, options, answers, stalling):
     """A server of its own: {figures}."""
     well = options.sites + 1
-    manner = "delay.dot=%dms" % options.answers if options.answers else ""
+    manner = "delay.dot=%dms" % answers if answers else ""
     with Sink(folder, address(well), manner=manner) as healthy, \
             Sink(folder, "127.0.0.0/8", rules(options.sites), yields=True) as tar, \
             zone(folder, "tar#.load.example", well + 1) as names:
@@ -101,14 +101,19 @@ def one_run(folder, options, stalling):
 
 
 def run(folder, options):
+    """{ms in which the healthy one answers: {"alone", "beside": [a round's figures]}}"""
+    return {answers: rounds(folder, options, answers) for answers in options.answers}
+
+
+def rounds(folder, options, answers):
     rows = {"alone": [], "beside": []}
     for number in range(options.rounds):
         order = ["alone", "beside"]
         for name in order if number % 2 else order[::-1]:
-            rows[name].append(one_run(folder, options, name == "beside"))
+            rows[name].append(one_run(folder, options, answers, name == "beside"))
         a, b = rows["alone"][-1], rows["beside"][-1]
-        say("round %d of %d: alone p50 %d p99 %d us, beside %d connections p50 %d p99 %d us" % (
-            number + 1, options.rounds, a["p50"], a["p99"], b["connections"], b["p50"], b["p99"]))
+        say("answers in %d ms, round %d of %d: alone p50 %d p99 %d us, beside %d connections p50 %d p99 %d us" % (
+            answers, number + 1, options.rounds, a["p50"], a["p99"], b["connections"], b["p50"], b["p99"]))
     return rows
 
 
@@ -123,4 +128,5 @@ def summary(rows):
     halves = sorted(b["p50"] / max(1, a["p50"]) for a, b in zip(rows["alone"], rows["beside"]))
     least = {name: min(r["p99"] for r in rows[name]) for name in rows}
     return out, {"least": least["beside"] / max(1, least["alone"]), "p99": out[1][1]["p99"] / out[0][1]["p99"], "p99 rounds": ratios,
+                 "accepted p99": out[1][1]["accepted p99"] / max(1, out[0][1]["accepted p99"]),
                  "p50": out[1][1]["p50"] / out[0][1]["p50"], "p50 rounds": halves}
