@@ -8,11 +8,12 @@
 """
 
 import os
+import signal
 import subprocess
 import time
 
 from .ends import Sink, ROOT, source, zone
-from .servers import Running, engine, instance, memory_mib, say, thread_cpu
+from .servers import Running, engine, instance, memory_mib, say, thread_cpu, thread_id
 
 THREAD = "sched"
 WAIT = 900
@@ -42,9 +43,33 @@ def fill_queue(program, server, count, sites, due):
                        check=True)
 
 
-def figures(server, before, count, began):
+class Meter:
+    """What the engine spends from here on."""
+
+    def __init__(self, server, options, from_start=False):
+        self.server, self.began = server, time.monotonic()
+        self.before = {} if from_start else thread_cpu(engine(server))
+        self.counter = None
+        if options.instructions:
+            self.counter = subprocess.Popen(
+                ["perf", "stat", "-x,", "-e", "instructions:u", "-t", thread_id(engine(server), THREAD)],
+                stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+
+    def instructions(self):
+        self.counter.send_signal(signal.SIGINT)
+        words = self.counter.communicate()[1].strip().split(",")
+        if not words[0].isdigit():
+            raise SystemExit("perf counts no instructions here: %s" % ",".join(words))
+        return int(words[0])
+
+    def figures(self, count):
+        return figures(self, count)
+
+
+def figures(meter, count):
     """After the last delivery the index is written: that belongs to them."""
-    pid, seconds = engine(server), time.monotonic() - began
+    server, before = meter.server, meter.before
+    pid, seconds = engine(server), time.monotonic() - meter.began
     wait_quiet(server, 30)
     used = thread_cpu(pid)
     spent = {name: 1e6 * (used[name] - before.get(name, 0.0)) / count for name in used}
@@ -52,6 +77,8 @@ def figures(server, before, count, began):
            "messages/s": count / seconds, "peak MiB": memory_mib(pid)}
     row["by thread"] = ", ".join("%s %.1f" % (n, v) for n, v in sorted(spent.items(), key=lambda i: -i[1])
                                  if v >= 0.5)
+    if meter.counter:
+        row["scheduler instructions"] = meter.instructions() / count
     return row
 
 
@@ -74,19 +101,19 @@ def wait_for(sink, count, server):
                                                  server.log()[-2000:]))
 
 
-def fresh(folder, count):
+def fresh(folder, count, options):
     with Sink(folder, "127.0.0.0/8", most=count) as sink, zone(folder, "d#.load.example", count) as names:
         params = {"dns_forward": "127.0.0.1@%d" % names.port, "smtp_dns_support_level": "enabled",
                   "smtp_tcp_port": str(sink.port)}
         with Running("ringpost", params) as server:
-            before, began = thread_cpu(engine(server)), time.monotonic()
+            meter = Meter(server, options)
             source(folder, server, "-s", 20, "-c", 0, "-l", "1k", "-m", count, "--to",
                    "u@d%%{1-%d}.load.example" % count, seconds=WAIT)
             wait_for(sink, count, server)
-            return figures(server, before, count, began)
+            return meter.figures(count)
 
 
-def backlog(folder, program, count, sites, overdue):
+def backlog(folder, program, count, sites, overdue, options):
     with Sink(folder, "127.0.0.0/8", most=count) as sink, \
             zone(folder, "site#.example", max(1, sites - 1)) as names:
         params = {"dns_forward": "127.0.0.1@%d" % names.port, "smtp_dns_support_level": "enabled",
@@ -97,13 +124,13 @@ def backlog(folder, program, count, sites, overdue):
         with Running("ringpost", params,
                      lambda server: fill_queue(program, server, count, sites,
                                                    -4000 if overdue else 86400)) as server:
-            before, began = {}, time.monotonic()
             if not overdue:
                 wait_quiet(server, 60 + count / 5000)
-                before, began = thread_cpu(engine(server)), time.monotonic()
+            meter = Meter(server, options, overdue)
+            if not overdue:
                 server.run("postqueue", "-f", check=True, timeout=60)
             wait_for(sink, count, server)
-            return figures(server, before, count, began)
+            return meter.figures(count)
 
 
 def run(folder, options):
@@ -113,10 +140,11 @@ def run(folder, options):
         for road in options.roads:
             if count > options.most.get(road, count):
                 continue
-            row = fresh(folder, count) if road == "fresh" else backlog(
-                folder, program, count, count if road == "sites" else 1, road == "overdue")
+            row = fresh(folder, count, options) if road == "fresh" else backlog(
+                folder, program, count, count if road == "sites" else 1, road == "overdue", options)
             rows.append({"road": road, **row})
-            say("%-8s %8d messages: scheduler %.2f us, all %.1f us, %.0f/s, peak %.0f MiB (%s)" % (
-                road, count, row["scheduler us"], row["all us"], row["messages/s"],
-                row["peak MiB"], row["by thread"]))
+            say("%-8s %8d messages: scheduler %.2f us%s, all %.1f us, %.0f/s, peak %.0f MiB (%s)" % (
+                road, count, row["scheduler us"],
+                ", %.0f instructions" % row["scheduler instructions"] if options.instructions else "",
+                row["all us"], row["messages/s"], row["peak MiB"], row["by thread"]))
     return rows

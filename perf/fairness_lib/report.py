@@ -58,14 +58,16 @@ def limit_text(rows, options):
          "seconds"], body)])
 
 
-def cost_text(rows, _):
-    body = [[r["road"], "%d" % r["messages"], "%.2f" % r["scheduler us"], "%.1f" % r["all us"],
+def cost_text(rows, options):
+    counted = ["instructions"] if options.instructions else []
+    body = [[r["road"], "%d" % r["messages"], "%.2f" % r["scheduler us"],
+             *["%.0f" % r["scheduler instructions"] for _ in counted], "%.1f" % r["all us"],
              "%.0f" % r["messages/s"], "%.0f" % r["peak MiB"], r["by thread"]] for r in rows]
     words = ("Microseconds of processor a message, from the scheduler counters of each thread. *one site* and *sites*: "
              "deferred mail for one destination, or for one each, that `postqueue -f` brings back (the scheduler's thread "
              "finds them in the index, the thread *index* writes it); *fresh*: as it comes in, one destination each.")
     return "\n\n".join(["## What a message costs the scheduler", words, table(
-        ["road", "messages", "scheduler us", "all threads us", "messages/s", "peak MiB", "by thread"],
+        ["road", "messages", "scheduler us", *counted, "all threads us", "messages/s", "peak MiB", "by thread"],
         body)])
 
 

@@ -62,6 +62,13 @@ def thread_cpu(pid):
     return used
 
 
+def thread_id(pid, name):
+    for task in os.listdir("/proc/%d/task" % pid):
+        if Path("/proc/%d/task/%s/comm" % (pid, task)).read_text().strip() == name:
+            return task
+    raise SystemExit("process %d has no thread %s" % (pid, name))
+
+
 def memory_mib(pid):
     for line in Path("/proc/%d/status" % pid).read_text().splitlines():
         if line.startswith("VmHWM:"):
