@@ -322,6 +322,55 @@ static void what_has_left_is_swept_out(void **state)
     in_fiber(come_and_go, NULL);
 }
 
+/* --- what leaves takes its labels with it */
+
+/* A look at how many rows there are is worth something for a second: this one is over. */
+static void look_anew(struct model *m)
+{
+    struct index *x = index_turn_begin(m->s);
+    x->hasty = false;
+    x->seen_ns = 0;
+    index_turn_end(m->s);
+}
+
+static void rows_are(struct model *m, size_t want)
+{
+    while (m->n < want)
+        add_message(m);
+    while (m->n > want) {
+        struct qmsg *q = NULL;
+        OK(store_get(m->s, m->e[--m->n].seq, &q));
+        store_remove(q);
+        qmsg_unref(q);
+    }
+    OK(keeper_round(m->s, 0));
+    look_anew(m);
+    tidy_some(m, 1000);
+}
+
+static void shrink_and_grow(void *arg)
+{
+    struct model *m = &model;
+    (void)arg;
+    m->n = 0;
+    open_model(m);
+    look_anew(m);
+    rows_are(m, 100); /* nobody knows yet whether they become fewer */
+    MUST(labels_filed(m) == 0);
+    rows_are(m, 90);
+    rows_are(m, 80);
+    MUST(labels_filed(m) == 0);
+    rows_are(m, 81);
+    MUST(labels_filed(m) > 81);
+    OK(store_close(m->s));
+}
+
+static void nothing_is_filed_while_the_backlog_shrinks(void **state)
+{
+    (void)state;
+    in_fiber(shrink_and_grow, NULL);
+}
+
 /* --- too many to be labelled one by one */
 
 static void many(void *arg)
@@ -487,6 +536,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(what_is_asked_for_is_found, world_setup, world_teardown),
         cmocka_unit_test_setup_teardown(what_has_left_is_swept_out, world_setup, world_teardown),
+        cmocka_unit_test_setup_teardown(nothing_is_filed_while_the_backlog_shrinks, world_setup, world_teardown),
         cmocka_unit_test_setup_teardown(a_message_to_a_hundred_domains_is_found, world_setup,
                                         world_teardown),
         cmocka_unit_test_setup_teardown(no_flipped_bit_of_a_row_is_believed, world_setup,
