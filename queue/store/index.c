@@ -192,6 +192,7 @@ static struct err *put_due(struct index *x, const struct index_row *row)
     if (!index_due_listed(row->flags))
         return kv_put(x->txn, x->held, key_of(&row->seq), STR(""));
     index_due_key(row->due_us, row->seq, key);
+    index_looked(x, PAGE);
     return kv_put_last(x->txn, x->due, str_make((const char *)key, DUE_KEY), STR(""));
 }
 

@@ -12,6 +12,7 @@
  * page that is written takes several entries at any size. */
 enum { FRESH_MIN = 32768, FRESH_MAX = 262144, FRESH_SHARE = 8, STALE_MIN = 65536 };
 enum { GATHER_AT_ONCE = 2000, KEYS_AT_ONCE = 1000, DROP_AT_ONCE = 4000, LOWER_PIECE = 256, PAGE = 4096 };
+enum { FRESH_LOOKED = 1024 }; /* of the map for an entry of `fresh`: its page comes with others */
 /* Of a sweep. */
 enum { ROWS_AT_ONCE = 10000, STALE_AT_ONCE = 20000, COPIED_AT_ONCE = 4000, ROW_STATE = 200 };
 /* A look at how many rows there are is worth something for so long. */
@@ -292,6 +293,7 @@ static struct err *drop_some(struct index *x)
         f->drop_at += sizeof seq;
         if (umap_get(&f->renewed, seq) == NULL)
             e = kv_del(x->txn, x->fresh, key_of(&seq), &found);
+        index_looked(x, FRESH_LOOKED);
     }
     return e;
 }
