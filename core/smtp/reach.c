@@ -8,7 +8,7 @@
 #include "io/base/clock.h"
 #include "io/base/hash.h"
 
-enum { WAYS = 4, BUCKETS = 1024 };
+enum { WAYS = 4, BUCKETS = 1024, PLACES = 2 * WAYS };
 
 /* An address is known by a keyed hash of 64 bits: should two ever meet, one of them is tried later than
  * it might be, and that is all. */
@@ -16,7 +16,7 @@ struct place {
     _Atomic uint64_t key; /* 0: free */
     _Atomic int64_t due_ns;
 };
-static_assert(WAYS * sizeof(struct place) == 64, "a look-up is one line of the cache");
+static_assert(WAYS * sizeof(struct place) == 64, "a look-up is two lines of the cache");
 
 static struct {
     _Alignas(64) struct place places[BUCKETS][WAYS];
@@ -51,12 +51,19 @@ static uint64_t key_at(struct place *at)
     return atomic_load_explicit(&at->key, memory_order_acquire);
 }
 
+/* Where it may stand: of two buckets the emptier one is taken, so that none is full while half of the places are free; with one to
+ * choose some are when a tenth is taken. */
+static struct place *place_of(uint64_t key, size_t i)
+{
+    uint64_t bucket = (i < WAYS ? key : key >> 32) % BUCKETS;
+    return &memory.places[bucket][i % WAYS];
+}
+
 static struct place *find(uint64_t key)
 {
-    struct place *bucket = memory.places[key % BUCKETS];
-    for (size_t i = 0; i < WAYS; i++)
-        if (key_at(&bucket[i]) == key)
-            return &bucket[i];
+    for (size_t i = 0; i < PLACES; i++)
+        if (key_at(place_of(key, i)) == key)
+            return place_of(key, i);
     return NULL;
 }
 
@@ -97,19 +104,25 @@ size_t smtp_reach_order(const struct params *p, struct smtp_target *list, size_t
     return front;
 }
 
-/* A free place, or the one whose time is up first. */
+/* A free place in the bucket that has more of them, or the one whose time is up first. */
 static struct place *make_room(uint64_t key)
 {
-    struct place *bucket = memory.places[key % BUCKETS], *oldest = &bucket[0];
-    for (size_t i = 0; i < WAYS; i++) {
-        if (key_at(&bucket[i]) == 0) {
-            atomic_fetch_add_explicit(&memory.used, 1, memory_order_relaxed);
-            return &bucket[i];
+    struct place *oldest = place_of(key, 0), *free_at[2] = {NULL, NULL};
+    size_t free_count[2] = {0, 0};
+    for (size_t i = 0; i < PLACES; i++) {
+        struct place *at = place_of(key, i);
+        if (key_at(at) == 0) {
+            free_at[i / WAYS] = at;
+            free_count[i / WAYS]++;
         }
-        if (bucket[i].due_ns < oldest->due_ns)
-            oldest = &bucket[i];
+        if (at->due_ns < oldest->due_ns)
+            oldest = at;
     }
-    return oldest;
+    struct place *best = free_at[free_count[1] > free_count[0]];
+    if (best == NULL)
+        return oldest;
+    atomic_fetch_add_explicit(&memory.used, 1, memory_order_relaxed);
+    return best;
 }
 
 void smtp_reach_failed(const struct params *p, const struct addr *to, int64_t now_ns)

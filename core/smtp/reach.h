@@ -6,7 +6,7 @@
  *     behind  --time is up: the first that would ask it is the probe--> behind for as long again
  *     behind  --greeting received--> unknown
  *
- * One bounded table for all workers: 64 KiB, 4096 addresses; the oldest of a bucket makes room. A
+ * One bounded table for all workers: 64 KiB, 4096 addresses; where there is none left for one, the oldest of eight makes room. A
  * look-up takes no lock; what was learned is written under one that is held for a few instructions.
  * Where a request comes from (smtp_bind_address) is part of the address: another way may be open. */
 #ifndef CORE_SMTP_REACH_H

@@ -118,6 +118,21 @@ static void test_ways(void **state)
     assert_int_equal(smtp_reach_order(&from, &t, 1, 1), 0);
 }
 
+static void test_a_thousand_have_room(void **state)
+{
+    (void)state;
+    struct smtp_target t = target('a');
+    smtp_reach_clear();
+    for (uint32_t i = 0; i < 1000; i++) {
+        t.addr.in.sin_addr.s_addr = htonl(i);
+        smtp_reach_failed(&params, &t.addr, 0);
+    }
+    for (uint32_t i = 0; i < 1000; i++) {
+        t.addr.in.sin_addr.s_addr = htonl(i);
+        assert_int_equal(smtp_reach_order(&params, &t, 1, 1), 0);
+    }
+}
+
 /* More than there is room for: the latest are known, and memory is what it was. */
 static void test_bound(void **state)
 {
@@ -191,6 +206,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_rows),
         cmocka_unit_test(test_ways),
+        cmocka_unit_test(test_a_thousand_have_room),
         cmocka_unit_test(test_bound),
         cmocka_unit_test(test_one_probe_among_threads),
     };
