@@ -171,7 +171,7 @@ static void offer_one(struct dest *d, struct offer *o, struct entry *e)
 static void offer(struct dest *d)
 {
     int64_t now = clock_mono_ns();
-    struct line_item *item = line_first(&d->todo);
+    struct line_item *item = line_top(&d->todo);
     struct entry *first = CONTAINER(item, struct entry, item), *other = NULL;
     item = line_candidate(&d->todo, &d->transport->rules, item, now);
     if (item)
@@ -328,8 +328,25 @@ static bool may_go(const struct dest *d)
     return d->state == DEST_READY && d->todo_count > 0 && d->busy < limit;
 }
 
+/* It has passed another, or used up what that gave it: everywhere, not only in the line where this
+ * came out. */
+static void place_again(struct active *a, struct job *j)
+{
+    j->paid = !j->paid;
+    LIST_EACH(&a->entries, node)
+    {
+        struct entry *e = CONTAINER(node, struct entry, peers);
+        if (e->job != j)
+            continue;
+        line_remove(&e->item);
+        line_add(&e->dest->todo, &e->item);
+    }
+}
+
 static void send(struct dest *d, struct entry *e)
 {
+    if ((e->job->slots.payer != 0) != e->job->paid)
+        place_again(e->active, e->job);
     request_emit(d, e);
     if (has_pauses(d) && !one_at_a_time(d))
         rest(d);

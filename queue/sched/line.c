@@ -23,6 +23,7 @@ static struct line_item *item_of(const struct list *node)
 void line_init(struct line *l)
 {
     list_init(&l->stack);
+    list_init(&l->paid);
     for (size_t i = 0; i < LINE_CLASSES; i++)
         list_init(&l->classes[i]);
 }
@@ -38,13 +39,18 @@ bool line_empty(const struct line *l)
     return line_first(l) == NULL;
 }
 
+static struct list *place_of(struct line *l, const struct slots *s)
+{
+    return s->payer != 0 ? &l->paid : &l->classes[class_of(slots_need(s))];
+}
+
 /* Nearly always at the end; one that comes back finds its place. */
 void line_add(struct line *l, struct line_item *i)
 {
-    struct list *class = &l->classes[class_of(i->slots->left)];
-    struct list *at = class->prev;
+    struct list *place = place_of(l, i->slots);
+    struct list *at = place->prev;
     CHECK(list_empty(&i->link));
-    while (at != class && item_of(at)->since_ns > i->since_ns)
+    while (at != place && item_of(at)->since_ns > i->since_ns)
         at = at->prev;
     list_push_front(at, &i->link);
 }
@@ -54,17 +60,51 @@ void line_remove(struct line_item *i)
     list_remove(&i->link);
 }
 
+static struct line_item *head_of(const struct list *place, struct line_item *first)
+{
+    if (list_empty(place))
+        return first;
+    struct line_item *head = item_of(place->next);
+    return !first || head->since_ns < first->since_ns ? head : first;
+}
+
 struct line_item *line_first(const struct line *l)
 {
-    struct line_item *first = NULL;
     if (!list_empty(&l->stack))
         return item_of(l->stack.next);
-    for (size_t i = 0; i < LINE_CLASSES; i++) {
-        if (list_empty(&l->classes[i]))
-            continue;
-        struct line_item *head = item_of(l->classes[i].next);
-        if (!first || head->since_ns < first->since_ns)
-            first = head;
+    struct line_item *first = head_of(&l->paid, NULL);
+    for (size_t i = 0; i < LINE_CLASSES; i++)
+        first = head_of(&l->classes[i], first);
+    return first;
+}
+
+static void raise_up(struct line *l, struct line_item *i)
+{
+    list_remove(&i->link);
+    list_push_front(&l->stack, &i->link);
+}
+
+static struct line_item *paid_by(const struct line *l, const struct line_item *first)
+{
+    LIST_EACH(&l->paid, node)
+    {
+        if (item_of(node)->slots->payer == first->slots->id)
+            return item_of(node);
+    }
+    return NULL;
+}
+
+struct line_item *line_top(struct line *l)
+{
+    struct line_item *first, *other;
+    while ((first = line_first(l)) != NULL && l->stack.next == &first->link &&
+           first->slots->payer == 0) {
+        line_remove(first);
+        line_add(l, first);
+    }
+    while (first && (other = paid_by(l, first)) != NULL) {
+        raise_up(l, other);
+        first = other;
     }
     return first;
 }
@@ -75,6 +115,26 @@ struct line_item *line_newest(const struct line *l, const struct line_item *befo
     return node == &l->classes[0] ? NULL : item_of(node);
 }
 
+/* Of one class, who is a better one than *best. */
+static void look_for_best(const struct list *class, const struct line_item *first, int64_t ever,
+                          int64_t now_ns, struct line_item **best, double *best_score)
+{
+    int seen = 0;
+    LIST_EACH(class, node)
+    {
+        struct line_item *i = item_of(node);
+        if (++seen > LOOKED_AT)
+            break;
+        if (i->slots == first->slots || slots_need(i->slots) > ever)
+            continue;
+        double score = slots_score(i->slots, now_ns - i->since_ns);
+        if (!*best || score > *best_score) {
+            *best = i;
+            *best_score = score;
+        }
+    }
+}
+
 struct line_item *line_candidate(const struct line *l, const struct slot_rules *r,
                                  const struct line_item *first, int64_t now_ns)
 {
@@ -83,38 +143,19 @@ struct line_item *line_candidate(const struct line *l, const struct slot_rules *
     if (!slots_passable(r, first->slots))
         return NULL;
     int64_t ever = slots_ever(r, first->slots);
-    for (size_t c = 0; c < LINE_CLASSES; c++) {
-        int seen = 0;
-        LIST_EACH(&l->classes[c], node)
-        {
-            struct line_item *i = item_of(node);
-            if (++seen > LOOKED_AT)
-                break;
-            bool paid = i->slots->payer == first->slots->id;
-            if (i->slots == first->slots || (!paid && i->slots->left > ever))
-                continue;
-            double score = slots_score(i->slots, now_ns - i->since_ns);
-            if (!best || score > best_score) {
-                best = i;
-                best_score = score;
-            }
-        }
-    }
+    look_for_best(&l->paid, first, ever, now_ns, &best, &best_score);
+    for (size_t c = 0; c < LINE_CLASSES; c++)
+        look_for_best(&l->classes[c], first, ever, now_ns, &best, &best_score);
     return best;
 }
 
 struct line_item *line_next(struct line *l, const struct slot_rules *r, int64_t now_ns)
 {
-    struct line_item *first = line_first(l), *other;
-    while (first && (other = line_candidate(l, r, first, now_ns)) != NULL) {
-        bool paid = other->slots->payer == first->slots->id;
-        if (!paid && !slots_enough(r, first->slots, other->slots->left))
-            break;
-        if (!paid)
-            slots_give(first->slots, other->slots);
-        list_remove(&other->link);
-        list_push_front(&l->stack, &other->link);
-        first = other;
+    struct line_item *first, *other;
+    while ((first = line_top(l)) != NULL && (other = line_candidate(l, r, first, now_ns)) != NULL &&
+           slots_enough(r, first->slots, slots_need(other->slots))) {
+        slots_give(first->slots, other->slots);
+        raise_up(l, other);
     }
     return first;
 }

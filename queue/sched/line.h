@@ -4,8 +4,12 @@
  * the same in a long line as in a short one.
  *
  *     out --line_add--> waiting in its class (by size) --it passes somebody--> on top of the stack
- *      ^                   |                                                     |
- *      +---line_remove-----+-----------------------------------------------------+ */
+ *      ^                   |          ^                                          |  |
+ *      |                   |          +---what was paid for it is used up--------+  |
+ *      +---line_remove-----+--------------------------------------------------------+
+ *
+ * One that passed and was out meanwhile (its destination was full) waits among the paid, and is
+ * on top again as soon as the one that gave it slots would be next. */
 #ifndef QUEUE_SCHED_LINE_H
 #define QUEUE_SCHED_LINE_H
 
@@ -22,6 +26,7 @@ struct line_item {
 
 struct line {
     struct list stack; /* those that pass, the last one first */
+    struct list paid;  /* those that passed somebody, and came back */
     struct list classes[LINE_CLASSES];
 };
 
@@ -34,6 +39,8 @@ void line_remove(struct line_item *i);
 struct line_item *line_first(const struct line *l);
 /* Of those that need one request, who came last, or the one before `before`; NULL: there is none. */
 struct line_item *line_newest(const struct line *l, const struct line_item *before);
+/* The same, but those that have paid to pass are before the one they passed. */
+struct line_item *line_top(struct line *l);
 /* Who wants to pass `first` most, now or when more has been earned; NULL: nobody. */
 struct line_item *line_candidate(const struct line *l, const struct slot_rules *r,
                                  const struct line_item *first, int64_t now_ns);

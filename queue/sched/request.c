@@ -82,7 +82,7 @@ static struct request *next_share(struct dest *d, struct entry *e)
     e->active->running++;
     int64_t requests = dest_requests(d, e);
     slots->left += requests - e->requests;
-    slots->gone++;
+    slots_sent(slots);
     e->requests = requests;
     if (e->at < e->count)
         return r;

@@ -104,6 +104,7 @@ struct turn {
 struct job {
     struct transport *transport; /* NULL: not in use */
     struct slots slots;
+    bool paid; /* its entries stand among the paid of their lines */
     struct turn turns[PACES];
     int64_t since_ns;
     struct seat_share seats; /* of a message in part */

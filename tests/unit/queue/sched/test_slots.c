@@ -27,7 +27,7 @@ static void play(const struct slot_rules *r, const int *sizes, char *out)
     while (!line_empty(&line)) {
         struct line_item *next = line_next(&line, r, 1000);
         next->slots->left--;
-        next->slots->gone++;
+        slots_sent(next->slots);
         *out++ = (char)('0' + next->slots->id);
         if (next->slots->left == 0)
             line_remove(next);
@@ -90,27 +90,54 @@ static void when_enough_has_been_earned(void **state)
         {{2, 0, 0, 0}, 4, 0, 2, true},
         {{2, 0, 0, 0}, 4, 1, 2, false}, /* one of the two is given away */
         {{2, 0, 0, 0}, 6, 1, 2, true},
-        {{2, 0, 50, 0}, 1, 0, 2, false}, /* half of two, at two each */
+        {{2, 0, 50, 0}, 1, 0, 2, false}, /* half of two */
         {{2, 0, 50, 0}, 2, 0, 2, true},
-        {{5, 3, 0, 0}, 0, 0, 3, true}, /* three in advance */
-        {{5, 3, 0, 0}, 0, 0, 4, false},
+        {{5, 3, 0, 0}, 0, 0, 3, false}, /* not before its first */
+        {{5, 3, 0, 0}, 1, 0, 3, true},  /* three in advance */
+        {{5, 3, 0, 0}, 1, 0, 4, false},
         {{5, 3, 0, 0}, 4, 0, 4, false},
         {{5, 3, 0, 0}, 5, 0, 4, true},
-        {{5, 3, 0, 0}, 0, 3, 1, false}, /* the loan is paid back before the next */
-        {{5, 3, 0, 0}, 5, 3, 1, true},
-        {{5, 3, 50, 3}, 0, 0, 6, true}, /* the usual rules: three in advance do for six */
-        {{5, 3, 50, 3}, 0, 0, 7, false},
-        {{5, 3, 50, 3}, 2, 0, 7, false}, /* 7 / 2 - 3 = 0.5 slots: 2.5 requests */
-        {{5, 3, 50, 3}, 3, 0, 7, true},
+        {{5, 3, 0, 0}, 1, 1, 1, false}, /* the loan is paid back before the next */
+        {{5, 3, 0, 0}, 5, 1, 1, false},
+        {{5, 3, 0, 0}, 6, 1, 1, true},
+        {{5, 3, 50, 3}, 1, 0, 6, true}, /* the usual rules: three in advance do for six */
+        {{5, 3, 50, 3}, 1, 0, 7, false},
+        {{5, 3, 50, 3}, 4, 0, 7, false}, /* 7 / 2 - 3 = 0.5 slots: one, there are no halves */
+        {{5, 3, 50, 3}, 5, 0, 7, true},
         {{5, 3, 50, 3}, 9, 0, 10, false},
         {{5, 3, 50, 3}, 10, 0, 10, true},
-        {{5, 0, 100, 0}, 0, 0, 1000, true}, /* all in advance */
-        {{5, 0, 100, 0}, 0, 1, 1000, false}, /* but not twice */
-        {{5, 0, 200, 0}, 0, 0, 1000, true},
+        {{5, 0, 50, 0}, 4, 0, 1, false},
+        {{5, 0, 50, 0}, 5, 0, 2, true},
+        {{5, 0, 100, 0}, 1, 0, 1000, true},  /* all in advance */
+        {{5, 0, 100, 0}, 5, 1, 1000, false}, /* but not twice */
+        {{5, 0, 100, 0}, 6, 1, 1000, true},
+        {{5, 0, 200, 0}, 1, 0, 1000, true},
     };
     for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
         struct slots s = {.left = 1000, .gone = rows[i].gone, .given = rows[i].given};
         if (slots_enough(&rows[i].rules, &s, rows[i].need) != rows[i].enough)
+            fail_msg("row %zu", i);
+    }
+}
+
+/* A debtor has half of what it earned since it gave last for those that need no credit. */
+static void a_debtor_has_half_for_those_that_pay(void **state)
+{
+    (void)state;
+    static const struct {
+        int64_t gone, given, gave_at, need;
+        bool enough;
+    } rows[] = {
+        {1000, 400, 1000, 1, false},                             /* 200 slots are owed */
+        {1009, 400, 1000, 1, false}, {1010, 400, 1000, 1, true}, /* two earned since */
+        {1010, 400, 1000, 2, false}, {1019, 400, 1000, 2, false},
+        {1020, 400, 1000, 2, true},  {1001, 200, 1000, 1, true}, /* owes nothing: as ever */
+        {1005, 201, 1000, 1, false}, {1006, 201, 1000, 1, true},
+    };
+    struct slot_rules r = {5, 3, 50, 3};
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        struct slots s = {.left = 4000, .gone = rows[i].gone, .given = rows[i].given, .gave_at = rows[i].gave_at};
+        if (slots_enough(&r, &s, rows[i].need) != rows[i].enough)
             fail_msg("row %zu", i);
     }
 }
@@ -159,7 +186,7 @@ static void the_inflation_by_small_mail(void **state)
         while (slots[0].left > 0) {
             struct line_item *next = line_next(&line, &r, 1000);
             next->slots->left--;
-            next->slots->gone++;
+            slots_sent(next->slots);
             passed += next != &items[0];
             if (next->slots->left == 0)
                 line_remove(next);
@@ -195,7 +222,7 @@ static void a_hundred_in_a_thousand_and_ten_in_a_hundred(void **state)
             gone_before[i] = slots[i == 0 ? 0 : i - 1].gone;
         }
         slots[i].left--;
-        slots[i].gone++;
+        slots_sent(&slots[i]);
         if (slots[i].left == 0)
             line_remove(next);
         if (i == 1 && slots[1].gone == 1) /* it arrives when the hundred has begun */
@@ -219,15 +246,21 @@ static void rows_of_the_readme(void **state)
     } rows[] = {
         {"a cost of 0: nobody passes", {0, 3, 50, 0}, {4, 1, 1}, "111123"},
         {"a cost of 1 would have no bound: nobody passes", {1, 3, 50, 0}, {4, 1, 1}, "111123"},
-        {"every second slot is free: one of four, four of one", {2, 0, 0, 0}, {4, 1, 1, 1, 1}, "11211345"},
+        {"every second slot is free: one of four, four of one",
+         {2, 0, 0, 0},
+         {4, 1, 1, 1, 1},
+         "11211345"},
         {"all of it earned before: ten, two, two", {2, 0, 0, 1}, {10, 2, 2}, "11112211113311"},
         {"half of it given in advance", {2, 0, 50, 1}, {10, 2, 2}, "11221111331111"},
-        {"a loan: the first one passes at once", {5, 1, 0, 1}, {10, 1, 1}, "211111311111"},
+        {"a loan: the first one passes soon", {5, 1, 0, 1}, {10, 1, 1}, "121111131111"},
         {"too small to be passed", {5, 3, 50, 3}, {14, 1}, "111111111111112"},
-        {"just large enough", {5, 3, 50, 3}, {15, 1}, "2111111111111111"},
-        {"one that needs more than it will ever earn does not pass", {5, 3, 50, 1}, {10, 3, 2}, "331111111111222"},
+        {"just large enough", {5, 3, 50, 3}, {15, 1}, "1211111111111111"},
+        {"one that needs more than it will ever earn does not pass",
+         {5, 3, 50, 1},
+         {10, 3, 2},
+         "133111111111222"},
         {"equal sizes keep their order", {5, 3, 50, 1}, {3, 3, 3}, "111222333"},
-        {"the usual rules: a letter passes at once", {5, 3, 50, 3}, {20, 1}, "211111111111111111111"},
+        {"the usual rules: a letter passes soon", {5, 3, 50, 3}, {20, 1}, "121111111111111111111"},
         {"one that came first is not passed by an equal", {2, 0, 0, 1}, {4, 4}, "11112222"},
         {"each when enough has been earned for it", {2, 0, 0, 1}, {12, 4, 1}, "11311111111222211"},
     };
@@ -237,6 +270,45 @@ static void rows_of_the_readme(void **state)
         if (strcmp(got, rows[i].order) != 0)
             fail_msg("%s: %s, not %s", rows[i].name, got, rows[i].order);
     }
+}
+
+/* A list of 5,000 has been under way for 1,000; one of 400 comes, and passes with half of its slots
+ * on credit; then two letters in every 24 requests. Each of them waits for ten of the list's own at
+ * most (by the credit alone, for 970). */
+static void one_that_passed_on_credit_shuts_nobody_out(void **state)
+{
+    (void)state;
+    enum { LETTERS = 150, ALL = LETTERS + 2, LIST = 0, LARGE = 1 };
+    struct slot_rules r = {5, 3, 50, 3};
+    static struct slots slots[ALL];
+    static struct line_item items[ALL];
+    int64_t came[ALL] = {0}, most = 0, others = 0; /* the list's requests when it came */
+    int n = 1;
+    struct line line;
+    line_init(&line);
+    for (int i = 0; i < ALL; i++) {
+        slots[i] = (struct slots){.id = (uint64_t)i + 1, .left = i == LIST ? 5000 : i == LARGE ? 400 : 1};
+        line_item_init(&items[i], &slots[i]);
+    }
+    line_add(&line, &items[LIST]);
+    for (int64_t now = 1; slots[LIST].left > 0; now++) {
+        if (n < ALL && (n == LARGE ? slots[LIST].gone == 1000 : now % 24 < 2)) {
+            items[n].since_ns = now;
+            came[n] = slots[LIST].gone;
+            line_add(&line, &items[n++]);
+        }
+        struct line_item *next = line_next(&line, &r, now);
+        int i = (int)(next - items);
+        next->slots->left--;
+        slots_sent(next->slots);
+        others += i != LIST;
+        if (i > LARGE && slots[LIST].gone - came[i] > most)
+            most = slots[LIST].gone - came[i];
+        if (next->slots->left == 0)
+            line_remove(next);
+    }
+    assert_int_equal(others, 400 + LETTERS);
+    assert_in_range(most, 1, 20);
 }
 
 /* Whatever comes meanwhile: those that pass a list of N take less than N / (cost - 1) places before
@@ -266,7 +338,7 @@ static void the_bound_holds(void **state)
             }
             struct line_item *next = line_next(&line, &r, now);
             next->slots->left--;
-            next->slots->gone++;
+            slots_sent(next->slots);
             others += next != &items[0];
             if (next->slots->left == 0)
                 line_remove(next);
@@ -343,7 +415,7 @@ static void one_that_was_blocked_passes_again(void **state)
     for (int i = 0; i < 7; i++) {
         struct line_item *next = line_next(&line, &r, 1000);
         next->slots->left--;
-        next->slots->gone++;
+        slots_sent(next->slots);
     }
     assert_int_equal(slots[0].gone, 6);
     assert_int_equal(slots[0].given, 3);
@@ -354,20 +426,78 @@ static void one_that_was_blocked_passes_again(void **state)
     assert_int_equal(slots[0].given, 3);
 }
 
+/* It had passed in another line already: here the letters, which may not pass, do not hold it up.
+ */
+static void one_that_has_passed_is_before_those_that_may_not(void **state)
+{
+    (void)state;
+    struct slot_rules r = {5, 3, 50, 3};
+    struct slots slots[] = {
+        {.id = 1, .left = 100, .gone = 5}, {.id = 2, .left = 8}, {.id = 3, .left = 1}};
+    struct line_item items[3];
+    struct line line;
+    line_init(&line);
+    slots_give(&slots[0], &slots[1]);
+    for (int i = 0; i < 3; i++) {
+        line_item_init(&items[i], &slots[i]);
+        items[i].since_ns = i;
+        line_add(&line, &items[i]);
+    }
+    assert_false(slots_enough(&r, &slots[0], 1));
+    assert_ptr_equal(line_first(&line), &items[0]);
+    assert_ptr_equal(line_next(&line, &r, 1000), &items[1]);
+    assert_ptr_equal(line_first(&line), &items[1]);
+    assert_int_equal(slots[0].given, 8);
+}
+
+/* A list that is in memory in part: all of it counts before it passes, and what came to it later,
+ * from nobody knows where, has to pass anew. */
+static void what_is_not_in_memory_counts(void **state)
+{
+    (void)state;
+    struct slot_rules r = {5, 3, 50, 3};
+    struct slots slots[] = {{.id = 1, .left = 1000, .gone = 10},
+                            {.id = 2, .left = 2, .unread = 300}};
+    struct line_item items[2];
+    struct line line;
+    line_init(&line);
+    for (int i = 0; i < 2; i++) {
+        line_item_init(&items[i], &slots[i]);
+        items[i].since_ns = i;
+        line_add(&line, &items[i]);
+    }
+    assert_null(line_candidate(&line, &r, &items[0], 1000));
+    assert_ptr_equal(line_next(&line, &r, 1000), &items[0]);
+    slots[1].unread = 4;
+    assert_ptr_equal(line_next(&line, &r, 1000), &items[1]);
+    assert_int_equal(slots[0].given, 6);
+    for (int i = 0; i < 6; i++) {
+        assert_ptr_equal(line_next(&line, &r, 1000), &items[1]);
+        slots_sent(&slots[1]);
+    }
+    slots[1].left = 100; /* more than was said */
+    assert_ptr_equal(line_next(&line, &r, 1000), &items[0]);
+    assert_int_equal(slots[0].given, 6);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(who_may_be_passed_at_all),
         cmocka_unit_test(how_many_slots_it_may_yet_have),
         cmocka_unit_test(when_enough_has_been_earned),
+        cmocka_unit_test(a_debtor_has_half_for_those_that_pay),
         cmocka_unit_test(the_score),
         cmocka_unit_test(the_inflation_by_small_mail),
         cmocka_unit_test(a_hundred_in_a_thousand_and_ten_in_a_hundred),
         cmocka_unit_test(rows_of_the_readme),
+        cmocka_unit_test(one_that_passed_on_credit_shuts_nobody_out),
         cmocka_unit_test(the_bound_holds),
         cmocka_unit_test(who_passes),
         cmocka_unit_test(one_that_comes_back_has_its_place),
         cmocka_unit_test(one_that_was_blocked_passes_again),
+        cmocka_unit_test(one_that_has_passed_is_before_those_that_may_not),
+        cmocka_unit_test(what_is_not_in_memory_counts),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
