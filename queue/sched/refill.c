@@ -21,6 +21,7 @@ struct refill {
     struct seat_share own;
     struct slice slice;
     uint32_t next;    /* those before this index were read in this turn; some are held */
+    int64_t filed;    /* of them, those that were not */
     uint32_t waiting; /* by an operator's word */
     struct buf words; /* which; NUL-terminated, each once */
     uint32_t success_room;
@@ -130,6 +131,18 @@ static bool wants_more(const struct active *a)
            !a->want_remove && !a->want_hold && !a->again && !a->damaged && !a->sched->draining;
 }
 
+/* What is not in memory: as many requests as those before needed, by the recipient; of a job that
+ * begins, one each. */
+static void count_unread(struct active *a)
+{
+    const struct refill *f = a->refill;
+    int64_t unread = f->failed ? 0 : (int64_t)qmsg_recipients(a->m) - f->next;
+    for (struct job *j = &a->job; j; j = j->next) {
+        int64_t all = unread + (j->held ? j->held->count : 0), made = j->slots.left + j->slots.gone;
+        j->slots.unread = f->filed > 0 && made > 0 ? (all * made + f->filed - 1) / f->filed : all;
+    }
+}
+
 /* Those that have a seat get slots, and the order of all becomes theirs. */
 static void seat_batch(struct active *a, struct batch *b, struct filing *file)
 {
@@ -153,6 +166,8 @@ static void seat_batch(struct active *a, struct batch *b, struct filing *file)
             order[order_count++] = place[b->shadow.order[i]];
     file->slots = slots;
     file->order = b->shadow.order ? order : NULL;
+    count_unread(a);
+    a->refill->filed += file->count;
 }
 
 static void stop_reading(struct active *a)
@@ -160,6 +175,7 @@ static void stop_reading(struct active *a)
     a->refill->failed = true;
     for (struct job *j = &a->job; j; j = j->next)
         held_end(j);
+    count_unread(a);
 }
 
 static void give_back(struct batch *b)

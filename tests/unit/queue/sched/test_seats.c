@@ -70,8 +70,8 @@ static void fewer_after_a_reload(void **state)
 
 enum { OWN = 2, POOL = 18, MANY = 300 };
 
-static char text[2 * MANY][48];
-static const char *list[2 * MANY];
+static char text[4 * MANY][48];
+static const char *list[4 * MANY];
 
 static void list_fill(size_t from, size_t to, const char *word, const char *domain)
 {
@@ -248,7 +248,7 @@ static void who_ends_leaves_the_seats(void **state)
     }
 }
 
-/* A list that passes another takes of the extra ones. */
+/* A list that passes another, ten times as long, takes of the extra ones. */
 static void who_passes_has_extra_seats(void **state)
 {
     (void)state;
@@ -258,13 +258,13 @@ static void who_passes_has_extra_seats(void **state)
     world.transports[0].pool = 58;
     world.transports[0].extra_pool = 9;
     world.transports[0].refill_limit = 1;
-    world.slow_ms = 30;
+    world.slow_ms = 3;
     queue_up();
-    list_fill(0, MANY, "slow", "a.org");
+    list_fill(0, 4 * MANY, "slow", "a.org");
     char first[QUEUE_ID_MAX];
-    str_copy(first, sizeof first, str_of(post_list(MANY)));
+    str_copy(first, sizeof first, str_of(post_list(4 * MANY)));
     WAIT_FOR(flying_of(first) == 2);
-    const char *second = post_list(150);
+    const char *second = post_list(110);
     WAIT_FOR(seats_of("smtp").pool.extra_taken == 5);
     assert_false(gone(first));
     WAIT_FOR(gone(second) && gone(first));
