@@ -15,15 +15,15 @@ def micro(value):
     return "%.0f us" % value if value < 10000 else "%.1f ms" % (value / 1000)
 
 
-TITLES = {"alone": "alone", "beside": "beside those that stall", "elsewhere": "those stall at another server here"}
+TITLES = {"alone": "alone", "elsewhere": "beside another server whose mail stalls", "beside": "beside mail that stalls"}
 
 
 def tarpit_text(result, options):
     words = ("%d receivers stall (a third each: 5 to 120 s before the banner, before the last 250, 1 to 3 s a byte), %d messages "
-             "wait for each; %d messages/s go to a healthy one, medians of %d interleaved rounds of %d s. The first columns "
+             "wait for each; %d messages/s go to a healthy one, in %d turns of %d s for each row. The first columns "
              "run from the content's start to its end at the next hop, so through the log's write; the next two from the "
-             "250. default_process_limit is %s. The last row has the mail for those that stall in another server's queue on "
-             "this machine: what shared processors and caches do, whoever schedules." % (
+             "250. *Alone*: those that stall, and the server that has their mail, are stopped meanwhile. The second row is "
+             "what shared processors and caches do, whoever schedules. default_process_limit is %s." % (
                  options.sites, options.each, options.rate, options.rounds, options.seconds,
                  options.processes or "not asked for"))
     return "\n\n".join(["## Receivers that stall", words] +
@@ -31,17 +31,17 @@ def tarpit_text(result, options):
 
 
 def tarpit_table(answers, rows):
-    middle, found = tarpit.summary(rows)
-    body = [[TITLES[way], "%.0f" % m["connections"], "%.0f" % m["count"], micro(m["p50"]), micro(m["p90"]),
+    body = [[TITLES[way], "%.0f to %.0f" % (m["connections"], m["stalling at the end"]) if m["connections"] else "0",
+             "%.0f" % m["count"], micro(m["p50"]), micro(m["p90"]),
              micro(m["p99"]), micro(m["most"]), micro(m["accepted p50"]), micro(m["accepted p99"]),
-             micro(m["CPU us"]), "%.0f" % m["not delivered"], "%.0f" % m["memory MiB"]] for way, m in middle.items()]
+             micro(m["CPU us"]), "%.0f" % m["not delivered"], "%.0f" % m["memory MiB"]] for way, m in rows.items()]
     title = "### It answers the final dot in %d ms" % answers if answers else "### It answers at once"
-    compared = [["%s / %s" % (way, base), *["%.2f" % r[k] for k in ("p50", "p90", "p99", "accepted p99")],
-                 ", ".join("%.2f" % one for one in r["p99 rounds"])] for way, base, r in found]
+    compared = [["%s / %s" % (way, base), *["%.2f" % r[k] for k in ("p50", "p90", "p99", "accepted p50", "accepted p99")],
+                 "%.2f, %.2f, %.2f" % tuple(r["rounds"])] for way, base, r in tarpit.summary(rows)]
     return "\n\n".join([title, table(
         ["", "stalling", "messages", "p50", "p90", "p99", "most", "from the 250: p50", "p99",
          "engine CPU a message", "late by 30 s", "peak MiB"], body), table(
-        ["medians", "p50", "p90", "p99", "p99 from the 250", "p99 of each round"], compared)])
+        ["", "p50", "p90", "p99", "from the 250: p50", "p99", "the same, of each turn (quartiles)"], compared)])
 
 
 def limit_text(rows, options):

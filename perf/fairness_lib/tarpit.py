@@ -1,11 +1,18 @@
 """A thousand receivers that stall, and one that is well: what the well one's mail waits.
 
-Three ways: *alone*; *beside* mail for those that stall, in the same queue; and with those that stall in a queue of
-another server on the same machine (*elsewhere*). The last one is what sharing processors and caches with so many
-connections does to any program: what is left between it and *beside* is the scheduler's.
+Two servers on one machine, and in the queue of the second the mail for those that stall. In turn, a few seconds each,
+the load for a healthy receiver goes
+
+    alone       to the first, while the second and those that stall are stopped (SIGSTOP)
+    elsewhere   to the first, while they go on: what so many connections do to any program on these processors
+    beside      to the second: what is left between this and the one before is the scheduler's
+
+Machines have slow and quick minutes, whoever runs on them; turns of seconds meet all of them alike.
 """
 
 import contextlib
+import os
+import signal
 import statistics
 import time
 
@@ -15,7 +22,8 @@ from .servers import Running, engine, memory_mib, say, thread_cpu
 # Each stalls in its own way: before the banner, before the last 250, a byte at a time. They are other machines, of
 # which none knows when the next one sends: their bytes do not come together, and their work yields to the server's.
 KINDS = ("delay.banner=5s-120s", "delay.dot=5s-120s", "tarpit=1s-3s")
-WAYS = ("alone", "beside", "elsewhere")   # where those that stall have their mail
+WAYS = ("alone", "elsewhere", "beside")
+CALM = 1        # seconds for what was held up while they were stopped
 PATIENCE = 30   # seconds after the load: what has not come by then counts as that late
 INITIAL = 5     # initial_destination_concurrency: so many connections each
 
@@ -41,26 +49,20 @@ def percentile(values, share):
     return values[min(len(values) - 1, int(share * len(values)))]
 
 
-def well_mail(folder, server, sink, options):
-    """The delays in microseconds: from its 250 to the next hop's, and from the content's start."""
-    done, acked = source(folder, server, "-s", 50, "-c", 0, "-l", "4k", "-m", 0, "--rate", options.rate,
-                         "--seconds", options.seconds, "--to",
-                         "u%%{1-50}@tar%d.load.example" % (options.sites + 1), stamped=True,
-                         seconds=options.seconds + 60)
-    if not sink.wait(done["accepted"], PATIENCE):
-        say("only %d of %d came to the healthy receiver within %d s" % (sink.count(), done["accepted"], PATIENCE))
-    time.sleep(0.2)
+def domain(number):
+    return "tar%d.load.example" % number
+
+
+def turn(folder, server, sink, to, options):
+    """One turn's load: the delays from the 250 to the next hop's, in microseconds."""
+    done, acked = source(folder, server, "-s", 50, "-c", 0, "-l", "4k", "-m", 0, "--rate", options.rate, "--seconds",
+                         options.seconds, "--to", "u%{1-50}@" + to, stamped=True, seconds=options.seconds + 60)
+    sink.expected += done["accepted"]
+    if not sink.wait(sink.expected, PATIENCE):
+        say("only %d of %d came to %s within %d s" % (sink.count(), sink.expected, to, PATIENCE))
+    time.sleep(0.15)
     came = stamps(sink.received)
-    late = [max(0, came[one] - at) for one, at in acked.items() if one in came]
-    lost = done["accepted"] - len(late)
-    late += [1e6 * PATIENCE] * lost
-    whole = sink.figures()["latency"]["sent_to_delivered"]
-    row = {"count": done["accepted"], "not delivered": lost,
-           "accepted p50": percentile(late, 0.5), "accepted p99": percentile(late, 0.99)}
-    for name, key, share in (("p50", "p50_us", 0.5), ("p90", "p90_us", 0.9), ("p99", "p99_us", 0.99),
-                             ("most", "max_us", 1)):
-        row[name] = whole[key] if lost <= (1 - share) * done["accepted"] else 1e6 * PATIENCE
-    return row
+    return [max(0, came[one] - at) if one in came else 1e6 * PATIENCE for one, at in acked.items()]
 
 
 def stall(folder, server, tar, options):
@@ -79,71 +81,113 @@ def stall(folder, server, tar, options):
 def warm(folder, server, tar, options):
     """The first messages of a server's life load code and open files: not counted."""
     well, before = options.sites + 1, tar.count()
-    source(folder, server, "-s", 2, "-m", 50, "-l", "4k", "--to", "u@tar%d.load.example" % (well + 1))
+    source(folder, server, "-s", 2, "-m", 50, "-l", "4k", "--to", "u@" + domain(well + len(WAYS)))
     if not tar.wait(before + 50, 10):
         raise SystemExit("nothing was delivered:\n" + server.log()[-2000:])
-    if not options.unknown:
-        source(folder, server, "-s", 1, "-m", 5, "-l", "4k", "--to", "u@tar%d.load.example" % well)
+    for number in range(well, 0 if options.unknown else well + len(WAYS)):
+        source(folder, server, "-s", 1, "-m", 5, "-l", "4k", "--to", "u@" + domain(number))
 
 
-def one_run(folder, options, answers, where):
-    """A server of its own: {figures}. where: of WAYS."""
-    well = options.sites + 1
-    manner = "delay.dot=%dms" % answers if answers else ""
-    with contextlib.ExitStack() as all_of:
-        healthy = all_of.enter_context(Sink(folder, address(well), manner=manner))
-        tar = all_of.enter_context(Sink(folder, "127.0.0.0/8", rules(options.sites), yields=True))
-        names = all_of.enter_context(zone(folder, "tar#.load.example", well + 1))
+@contextlib.contextmanager
+def stopped(*pids):
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)
+        time.sleep(CALM)
+
+
+class World:
+    """Both servers, a healthy receiver for each way, and those that stall."""
+
+    def __init__(self, folder, options, answers, stack):
+        well = options.sites + 1
+        manner = "delay.dot=%dms" % answers if answers else ""
+        self.folder, self.options = folder, options
+        self.sinks, self.to = {}, {}
+        for number, way in enumerate(WAYS, well):
+            self.sinks[way] = stack.enter_context(Sink(folder, address(number), manner=manner))
+            self.sinks[way].expected, self.to[way] = 0, domain(number)
+        self.tar = stack.enter_context(Sink(folder, "127.0.0.0/8", rules(options.sites), yields=True))
+        names = stack.enter_context(zone(folder, "tar#.load.example", well + len(WAYS)))
         params = {
             "dns_forward": "127.0.0.1@%d" % names.port,
             "smtp_dns_support_level": "enabled",
-            "smtp_tcp_port": str(tar.port),
-            "transport_maps": "inline:{tar%d.load.example=smtp:tar%d.load.example:%d}" % (
-                well, well, healthy.port),
+            "smtp_tcp_port": str(self.tar.port),
+            "transport_maps": "inline:{%s}" % ", ".join(
+                "{%s = smtp:%s:%d}" % (self.to[way], self.to[way], self.sinks[way].port) for way in WAYS),
         }
         if options.processes:
             params["default_process_limit"] = str(options.processes)
-        server = all_of.enter_context(Running("ringpost", params))
-        warm(folder, server, tar, options)
-        figures = {"connections": 0}
-        if where != "alone":
-            holder = server if where == "beside" else all_of.enter_context(Running("ringpost", params))
-            figures["connections"] = stall(folder, holder, tar, options)
-        pid = engine(server)
-        spent = sum(thread_cpu(pid).values())
-        figures.update(well_mail(folder, server, healthy, options))
-        figures["CPU us"] = 1e6 * (sum(thread_cpu(pid).values()) - spent) / max(1, figures["count"])
-        figures.update({"stalling at the end": tar.connections(), "memory MiB": memory_mib(pid)})
-        return figures
+        first, self.holder = (stack.enter_context(Running("ringpost", params)) for _ in range(2))
+        self.server = {"alone": first, "elsewhere": first, "beside": self.holder}
+        for server in (first, self.holder):
+            warm(folder, server, self.tar, options)
+        for sink in self.sinks.values():
+            sink.wait(0 if options.unknown else 10, 10)
+            sink.expected = sink.count()
 
-
-def run(folder, options):
-    """{ms in which the healthy one answers: {way: [a round's figures]}}"""
-    return {answers: rounds(folder, options, answers) for answers in options.answers}
+    def turn(self, way):
+        pid = engine(self.server[way])
+        away = [engine(self.holder), self.tar.process.pid] if way == "alone" else []
+        with stopped(*away):
+            spent = sum(thread_cpu(pid).values())
+            late = turn(self.folder, self.server[way], self.sinks[way], self.to[way], self.options)
+            return late, sum(thread_cpu(pid).values()) - spent
 
 
 def rounds(folder, options, answers):
-    rows = {way: [] for way in WAYS}
-    for number in range(options.rounds):
-        turned = number % len(WAYS)
-        for way in WAYS[turned:] + WAYS[:turned]:
-            rows[way].append(one_run(folder, options, answers, way))
-        say("answers in %d ms, round %d of %d: p50 and p99 in us %s" % (answers, number + 1, options.rounds, ", ".join(
-            "%s %d %d" % (way, rows[way][-1]["p50"], rows[way][-1]["p99"]) for way in WAYS)))
-    return rows
+    """{way: {figure}} over all turns."""
+    with contextlib.ExitStack() as stack:
+        world = World(folder, options, answers, stack)
+        held = stall(folder, world.holder, world.tar, options)
+        late, spent = {way: [] for way in WAYS}, dict.fromkeys(WAYS, 0)
+        for number in range(options.rounds):
+            turned = number % len(WAYS)
+            for way in WAYS[turned:] + WAYS[:turned]:
+                delays, cpu = world.turn(way)
+                late[way].append(delays)
+                spent[way] += cpu
+            say("answers in %d ms, round %d of %d: p99 from the 250 in us: %s" % (
+                answers, number + 1, options.rounds, ", ".join(
+                    "%s %d" % (way, percentile(late[way][-1], 0.99)) for way in WAYS)))
+        memory = {way: memory_mib(engine(world.server[way])) for way in WAYS}
+        stalling = {"alone": 0, "elsewhere": held, "beside": held}
+        return {way: figures(world.sinks[way], late[way], spent[way],
+                             {"connections": stalling[way], "stalling at the end": world.tar.connections(),
+                              "memory MiB": memory[way]}) for way in WAYS}
 
 
-def ratios(rows, way, base, figure):
-    return sorted(one[figure] / max(1, other[figure]) for one, other in zip(rows[way], rows[base]))
+def figures(sink, late, spent, more):
+    """late: of each turn. The other delays are from the content's start, by the receiver's histogram of all turns;
+    what has not come within PATIENCE is as late as that."""
+    every = [one for turns in late for one in turns]
+    lost = sum(one >= 1e6 * PATIENCE for one in every)
+    whole = sink.figures()["latency"]["sent_to_delivered"]
+    row = {"count": len(every), "not delivered": lost, "CPU us": 1e6 * spent / max(1, len(every)), **more,
+           "accepted p50": percentile(every, 0.5), "accepted p99": percentile(every, 0.99),
+           "accepted p99 rounds": [percentile(turns, 0.99) for turns in late]}
+    for name, key, share in (("p50", "p50_us", 0.5), ("p90", "p90_us", 0.9), ("p99", "p99_us", 0.99),
+                             ("most", "max_us", 1)):
+        row[name] = whole[key] if lost <= (1 - share) * len(every) else 1e6 * PATIENCE
+    return row
+
+
+def run(folder, options):
+    """{ms in which the healthy one answers: {way: {figure}}}"""
+    return {answers: rounds(folder, options, answers) for answers in options.answers}
 
 
 def summary(rows):
-    """({way: {figure: median}}, [(way, base, {ratio})]). A single p99 of 2,000 messages is the twentieth from the
-    end: another job on the machine moves it, so the medians of all rounds are compared."""
-    middle = {way: {k: statistics.median(r[k] for r in rows[way]) for k in rows[way][0]} for way in WAYS}
+    """[(way, base, {ratio})]"""
     found = []
     for way, base in (("beside", "alone"), ("elsewhere", "alone"), ("beside", "elsewhere")):
+        one, other = rows[way], rows[base]
+        pairs = zip(one["accepted p99 rounds"], other["accepted p99 rounds"])
         found.append((way, base, {
-            **{k: middle[way][k] / max(1, middle[base][k]) for k in ("p50", "p90", "p99", "accepted p99")},
-            "p99 rounds": ratios(rows, way, base, "p99")}))
-    return middle, found
+            **{k: one[k] / max(1, other[k]) for k in ("p50", "p90", "p99", "accepted p50", "accepted p99")},
+            "rounds": statistics.quantiles([a / max(1, b) for a, b in pairs], n=4)}))
+    return found
