@@ -1,10 +1,14 @@
-/* Which sites take their mail quickly, and what that counts for when the processes of a transport are all taken.
+/* Which sites take their mail quickly, and what that counts for when the processes of a transport
+ * are all taken.
  *
  *     NEW --a delivery ended in time--> QUICK --two stall--> SLOW --one ended in time--> QUICK
  *     NEW --two stall--> SLOW
  *
- * A delivery stalls when it has been out for patience_ms. One alone says little: its first host was dead, perhaps.
- * A hundred sites that take minutes for each mail would otherwise have all processes, and everybody's mail would wait for theirs. */
+ * A delivery stalls when it has been out for patience_ms. One alone says little: its first host was
+ * dead, perhaps. And one that ended in time says little as long as more than half of what is out to
+ * its site stalls: behind a greeting that took a minute the next ones on that connection are quick,
+ * and each new connection waits for its minute. A hundred sites that take minutes for each mail
+ * would otherwise have all processes, and everybody's mail would wait for theirs. */
 #include "io/base/clock.h"
 #include "io/base/hash.h"
 #include "io/base/mem.h"
@@ -116,6 +120,7 @@ static void stall_due(struct timer *timer)
         leave_running(t, r);
         r->stalled = true;
         t->stalled++;
+        r->dest->stalled++;
         if (++r->dest->stalls >= STALLS)
             dest_set_pace(r->dest, PACE_SLOW);
     }
@@ -137,16 +142,20 @@ void pace_started(struct transport *t, struct request *r)
 
 static void went_well(struct dest *d)
 {
+    if (2 * d->stalled > d->busy)
+        return;
     d->stalls = 0;
     dest_set_pace(d, PACE_QUICK);
 }
 
 void pace_finished(struct transport *t, struct request *r)
 {
-    if (r->stalled)
+    if (r->stalled) {
         t->stalled--;
-    else if (!list_empty(&r->running) && !r->dest_dead && !r->transport_failed)
+        r->dest->stalled--;
+    } else if (!list_empty(&r->running) && !r->dest_dead && !r->transport_failed) {
         went_well(r->dest);
+    }
     leave_running(t, r);
 }
 

@@ -71,6 +71,7 @@ struct dest {
     enum dest_state state;
     enum pace pace;
     uint32_t stalls; /* deliveries since the last one that ended in time */
+    int64_t stalled; /* of those that are out, how many have been for long */
     struct window window;
     int64_t busy;
     uint32_t pins;    /* somebody holds a pointer while entries are being made */

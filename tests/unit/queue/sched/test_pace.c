@@ -125,12 +125,61 @@ static void everybody_has_a_share(void **state)
     assert_true(queue_down(5000));
 }
 
+static void pace_main(void *arg)
+{
+    const struct transport *t = hmap_get(&world.q->sched->transports, STR("lim"));
+    const struct dest *d = t ? hmap_get(&t->dests, STR("lim.pit")) : NULL;
+    *(enum pace *)arg = d ? d->pace : PACES;
+}
+
+/* Also when it has no work. */
+static void recall_main(void *arg)
+{
+    struct transport *t = hmap_get(&world.q->sched->transports, STR("lim"));
+    const struct dest d = {.transport = t, .key = "lim.pit"};
+    *(enum pace *)arg = t ? pace_recall(&d) : PACES;
+}
+
+static enum pace pace_of_pit(void)
+{
+    enum pace pace;
+    there(world.sched, pace_main, &pace);
+    return pace;
+}
+
+/* Three wait for a greeting, and what goes out behind one that has come is quick: the site is not.
+ */
+static void one_in_time_is_little_while_most_stall(void **state)
+{
+    (void)state;
+    struct sched_transport *t = transport_add("lim");
+    t->process_limit = 20;
+    t->patience_ms = 300;
+    queue_up();
+    for (int i = 0; i < 3; i++)
+        (void)post_to("gate@lim.pit");
+    WAIT_FOR(look().stalled == 3);
+    assert_int_equal(pace_of_pit(), PACE_SLOW);
+    (void)post_to("ok@lim.pit");
+    WAIT_FOR(seen(&world.sent) == 1 && sum_of("lim/").busy == 3);
+    assert_int_equal(pace_of_pit(), PACE_SLOW);
+    world.gate_open = true;
+    WAIT_FOR(seen(&world.sent) == 4 && look().stalled == 0);
+    (void)post_to("ok@lim.pit");
+    WAIT_FOR(seen(&world.sent) == 5 && idle());
+    enum pace known = PACES;
+    there(world.sched, recall_main, &known);
+    assert_int_equal(known, PACE_QUICK);
+    assert_true(queue_down(5000));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         QUEUE_TEST(tar_pits_do_not_hold_the_processes),
         QUEUE_TEST(quick_sites_have_processes_left),
         QUEUE_TEST(everybody_has_a_share),
+        QUEUE_TEST(one_in_time_is_little_while_most_stall),
     };
     return cmocka_run_group_tests(tests, log_setup, log_teardown);
 }
