@@ -33,7 +33,7 @@ struct kv {
     bool often_written;
     uint64_t looked_to; /* of the file: its pages up to here are in the page cache one by one, or were */
     char *path;
-    _Atomic(void *) map; /* NULL = not looked for */
+    _Atomic(void *) map; /* LMDB's, which stays where it is; NULL = not looked for */
     /* One finished read transaction, kept for the next reader: renewing is several times cheaper
      * than beginning. It pins no pages meanwhile. */
     _Atomic(struct kv_txn *) spare;
@@ -240,12 +240,13 @@ uint64_t kv_bytes(struct kv *kv)
 
 void kv_forget(struct kv *kv, size_t beyond)
 {
+    MDB_envinfo info = {0};
     uint64_t bytes = kv_bytes(kv);
-    if (bytes <= beyond || kv_file_resident() <= beyond)
+    if (bytes <= beyond || kv_file_resident() <= beyond || mdb_env_info(kv->env, &info) != 0)
         return;
     void *map = atomic_load_explicit(&kv->map, memory_order_relaxed);
     if (!map)
-        map = kv_file_map(file_of(kv));
+        map = kv_file_map(file_of(kv), info.me_mapsize);
     atomic_store_explicit(&kv->map, map, memory_order_relaxed);
     if (map)
         (void)madvise(map, bytes, MADV_DONTNEED);

@@ -50,18 +50,18 @@ void kv_file_look_back(int fd, uint64_t end)
 }
 
 /* LMDB does not tell where its map lies; the kernel does, by the file's name. */
-void *kv_file_map(int fd)
+void *kv_file_map(int fd, size_t bytes)
 {
     char line[1536], name[1024], link[64];
-    unsigned long long from;
+    unsigned long long from, end, offset;
     void *map = NULL;
-    int at = 0;
     snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
     ssize_t n = readlink(link, name, sizeof(name) - 1);
     FILE *maps = n > 0 ? fopen("/proc/self/maps", "re") : NULL;
     while (maps && !map && fgets(line, sizeof(line), maps)) {
-        at = 0;
-        if (sscanf(line, "%llx-%*x %*s %*x %*s %*u %n", &from, &at) == 1 && at > 0 &&
+        int at = 0;
+        if (sscanf(line, "%llx-%llx %*s %llx %*x:%*x %*u %n", &from, &end, &offset, &at) == 3 &&
+            at > 0 && offset == 0 && end - from >= bytes &&
             strncmp(line + at, name, (size_t)n) == 0 && line[at + n] == '\n')
             map = (void *)(uintptr_t)from;
     }

@@ -16,8 +16,9 @@ void kv_file_look_ahead(int fd, uint64_t end, uint64_t *looked_to);
 /* Takes back the length that kv_file_look_ahead gave the file. */
 void kv_file_look_back(int fd, uint64_t end);
 
-/* Where this process has the file mapped, NULL if nowhere. Reads /proc/self/maps. */
-void *kv_file_map(int fd);
+/* Where this process has the file mapped from its first byte on, with at least so many bytes; NULL if nowhere. A part
+ * that kv_file_look_ahead has mapped meanwhile, on another thread, is not taken for it. Reads /proc/self/maps. */
+void *kv_file_map(int fd, size_t bytes);
 
 /* Bytes of files that this process has in memory: the map and the program. SIZE_MAX if unknown. */
 size_t kv_file_resident(void);

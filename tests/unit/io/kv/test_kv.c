@@ -11,11 +11,13 @@
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #include "io/fiber/fiber.h"
 #include "io/fiber/worker.h"
 #include "io/kv/kv.h"
+#include "io/kv/kv_file.h"
 
 static char folder[64];
 
@@ -480,6 +482,55 @@ static void a_fiber_may_wait_again_after_a_transaction(void **state)
     assert_true(done);
 }
 
+/* An address range of our own that lies before that of the database, full of 'Z', with a page of
+ * the database's file at its beginning: what kv_file_look_ahead on another thread looks like. */
+static char *part_before(const char *inside, int fd, size_t bytes)
+{
+    const size_t page = 4096, step = (size_t)64 << 20;
+    uintptr_t at = ((uintptr_t)inside - step) & ~(uintptr_t)(page - 1);
+    void *area = MAP_FAILED;
+    for (int i = 0; i < 1000 && area == MAP_FAILED; i++, at -= step)
+        area = mmap((void *)at, bytes, PROT_READ | PROT_WRITE,
+                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+    assert_ptr_not_equal(area, MAP_FAILED);
+    memset(area, 'Z', bytes);
+    assert_ptr_equal(mmap(area, page, PROT_READ, MAP_SHARED | MAP_FIXED, fd, (off_t)page), area);
+    return area;
+}
+
+static void what_is_forgotten_is_the_database_alone(void **state)
+{
+    (void)state;
+    enum { AREA = 4 << 20, MAP = 16 << 20, PAGE = 4096 };
+    static char block[64 << 10];
+    char path[128];
+    struct str value = STR_NULL;
+    bool found = false;
+    struct kv *kv = open_env("env", (struct kv_options){.tables_max = 1, .map_bytes = MAP});
+    struct kv_txn *t = begin(kv, true);
+    kv_table big = table(t, "big", false);
+    for (char key = 'a'; key < 'q'; key++)
+        assert_null(kv_put(t, big, str_make(&key, 1), str_make(block, sizeof(block))));
+    assert_null(kv_commit(t));
+    t = begin(kv, false);
+    assert_null(kv_get(t, big, STR("a"), &value, &found));
+    assert_true(found);
+
+    snprintf(path, sizeof(path), "%s/env/data.mdb", folder);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    char *area = part_before(value.ptr, fd, AREA);
+    char *map = kv_file_map(fd, MAP);
+    assert_true(map > area && map <= value.ptr && value.ptr < map + MAP);
+    assert_null(kv_file_map(fd, (size_t)1 << 46));
+    kv_forget(kv, 0);
+    for (size_t i = PAGE; i < AREA; i += PAGE)
+        assert_int_equal(area[i], 'Z');
+    munmap(area, AREA);
+    close(fd);
+    kv_abort(t);
+    kv_close(kv);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -493,6 +544,7 @@ int main(void)
         cmocka_unit_test(a_walk_from_nothing_starts_at_the_first),
         cmocka_unit_test(a_map_file_is_read_without_lock_files),
         cmocka_unit_test(a_full_map_says_so_and_stays_whole),
+        cmocka_unit_test(what_is_forgotten_is_the_database_alone),
         cmocka_unit_test(errors_tell_what_is_wrong),
         cmocka_unit_test(readers_on_many_threads_see_whole_writes),
         cmocka_unit_test(a_fiber_may_wait_again_after_a_transaction),
