@@ -5,7 +5,6 @@
 #include "io/base/log.h"
 
 #include <pthread.h>
-#include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <time.h>
@@ -17,6 +16,7 @@
 #include "io/base/log_sink.h"
 #include "io/base/mem.h"
 #include "io/base/metric.h"
+#include "io/base/thread.h"
 
 #define QUEUE_LINES_MAX 65536U
 #define CHUNK_BYTES     (64U * 1024U)
@@ -231,17 +231,11 @@ struct err *log_start(const struct log_options *options)
     if (e)
         return e;
     lq.stopping = false;
-    /* Signals are for the threads that wait for them. */
-    sigset_t all, old;
-    (void)sigfillset(&all);
-    (void)pthread_sigmask(SIG_SETMASK, &all, &old);
-    int number = pthread_create(&lq.thread, NULL, logger, NULL);
-    (void)pthread_sigmask(SIG_SETMASK, &old, NULL);
+    int number = thread_start(&lq.thread, "logger", logger, NULL);
     if (number) {
         log_sink_close(&lq.sink);
         return err_errno(number, "start the logger thread");
     }
-    (void)pthread_setname_np(lq.thread, "logger");
     atomic_store(&lq.running, true);
     return NULL;
 }

@@ -1,7 +1,7 @@
 #include "io/fiber/jobs.h"
 
-#include <signal.h>
-
+#include "io/base/check.h"
+#include "io/base/thread.h"
 #include "io/fiber/wait.h"
 
 /* On the waiting fiber's stack. */
@@ -39,6 +39,7 @@ static struct job *take(struct jobs *q)
 static void *run(void *arg)
 {
     struct job *j;
+    check_alt_stack();
     while ((j = take(arg)) != NULL) {
         j->fn(j->arg);
         completion_signal(&j->done);
@@ -48,15 +49,8 @@ static void *run(void *arg)
 
 struct err *jobs_thread(struct jobs *q, const char *name, pthread_t *out)
 {
-    sigset_t all, before;
-    sigfillset(&all); /* the thread inherits it: signals are the main thread's */
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    int rc = pthread_create(out, NULL, run, q);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    if (rc != 0)
-        return err_errno(rc, "start thread %s", name);
-    (void)pthread_setname_np(*out, name);
-    return NULL;
+    int rc = thread_start(out, name, run, q);
+    return rc != 0 ? err_errno(rc, "start thread %s", name) : NULL;
 }
 
 void jobs_stop(struct jobs *q)

@@ -1,10 +1,10 @@
 #include "io/fiber/watchdog.h"
 
 #include <inttypes.h>
-#include <signal.h>
 #include <time.h>
 #include "io/base/check.h"
 #include "io/base/log.h"
+#include "io/base/thread.h"
 #include "io/fiber/private.h"
 
 static struct {
@@ -40,7 +40,6 @@ static void watch_one(struct worker *w)
 static void *watch_thread(void *unused)
 {
     (void)unused;
-    pthread_setname_np(pthread_self(), "watchdog");
     pthread_mutex_lock(&dog.lock);
     while (!dog.stopping) {
         /* Real time in spite of clock_replace: this watches threads, not sessions. */
@@ -60,7 +59,6 @@ static void *watch_thread(void *unused)
 struct err *watchdog_start(int64_t stall_ns)
 {
     pthread_condattr_t attr;
-    sigset_t all, before;
     CHECK(!dog.running);
     dog.stall_ns = stall_ns != 0 ? stall_ns : 2 * NS_PER_S;
     dog.stopping = false;
@@ -68,10 +66,7 @@ struct err *watchdog_start(int64_t stall_ns)
     pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
     pthread_cond_init(&dog.wake, &attr);
     pthread_condattr_destroy(&attr);
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    int rc = pthread_create(&dog.thread, NULL, watch_thread, NULL);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    int rc = thread_start(&dog.thread, "watchdog", watch_thread, NULL);
     if (rc != 0)
         return err_errno(rc, "start watchdog thread");
     dog.running = true;

@@ -3,13 +3,13 @@
 #include "io/fiber/worker.h"
 
 #include <sched.h>
-#include <signal.h>
 #include <stdio.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 #include "io/base/check.h"
 #include "io/base/mem.h"
 #include "io/base/metric.h"
+#include "io/base/thread.h"
 #include "io/fiber/private.h"
 #include "io/fiber/wait.h"
 #include "io/ring/private.h"
@@ -478,17 +478,6 @@ static void birth_answer(struct birth *b, const struct err *e)
     pthread_mutex_unlock(&b->lock);
 }
 
-/* Signals are the main thread's, but for those that report this thread's own faults. */
-static void block_signals(void)
-{
-    static const int own[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGABRT, SIGPROF};
-    sigset_t set;
-    sigfillset(&set);
-    for (size_t i = 0; i < sizeof own / sizeof *own; i++)
-        sigdelset(&set, own[i]);
-    pthread_sigmask(SIG_BLOCK, &set, NULL);
-}
-
 static void nothing(void *arg)
 {
     (void)arg;
@@ -498,9 +487,7 @@ static void *worker_thread(void *arg)
 {
     struct birth *b = arg;
     struct worker *w = b->worker;
-    block_signals();
     check_alt_stack(); /* a fiber that runs off its stack still leaves a trace */
-    pthread_setname_np(pthread_self(), w->name);
     if (w->cpu >= 0) {
         cpu_set_t cpus;
         CPU_ZERO(&cpus);
@@ -523,7 +510,7 @@ struct err *worker_start(const struct worker_options *options, void (*init)(void
         return e;
     struct birth b = {
         .worker = w, .lock = PTHREAD_MUTEX_INITIALIZER, .cond = PTHREAD_COND_INITIALIZER};
-    int rc = pthread_create(&w->thread, NULL, worker_thread, &b);
+    int rc = thread_start(&w->thread, w->name, worker_thread, &b);
     if (rc != 0) {
         husk_give(w);
         return err_errno(rc, "start thread %s", w->name);

@@ -2,7 +2,6 @@
  * cache for the process. Questions come through a locked list and an eventfd. */
 #include <event2/event.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdatomic.h>
 #include <sys/eventfd.h>
 #include <unbound-event.h>
@@ -11,6 +10,7 @@
 #include "io/base/check.h"
 #include "io/base/log.h"
 #include "io/base/mem.h"
+#include "io/base/thread.h"
 #include "io/net/dns_query.h"
 
 enum { ASKED_MAX = 20000, CLASS_IN = 1, SEC_BOGUS = 1, SEC_SECURE = 2 };
@@ -120,7 +120,6 @@ static void *resolver_thread(void *unused)
 {
     (void)unused;
     check_alt_stack();
-    pthread_setname_np(pthread_self(), "resolver");
     (void)event_base_dispatch(resolver.base);
     ub_ctx_delete(resolver.ctx); /* its callbacks never run after this */
     resolver.ctx = NULL;
@@ -226,16 +225,6 @@ static void undo_start(void)
     resolver.wake_fd = -1;
 }
 
-static int thread_new(void)
-{
-    sigset_t all, before;
-    sigfillset(&all); /* the thread inherits it: signals are the main thread's */
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    int rc = pthread_create(&resolver.thread, NULL, resolver_thread, NULL);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    return rc;
-}
-
 struct err *dns_thread_start(const struct dns_options *options)
 {
     CHECK(!resolver.running);
@@ -247,7 +236,7 @@ struct err *dns_thread_start(const struct dns_options *options)
     if (!e)
         e = context_new(options);
     if (!e) {
-        int rc = thread_new();
+        int rc = thread_start(&resolver.thread, "resolver", resolver_thread, NULL);
         if (rc)
             e = err_errno(rc, "start the resolver thread");
     }

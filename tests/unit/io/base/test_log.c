@@ -20,6 +20,7 @@
 #include "io/base/log.h"
 #include "io/base/log_sink.h"
 #include "io/base/metric.h"
+#include "io/base/thread.h"
 
 static char dir[64], file[96], other[96];
 static struct buf got;
@@ -279,7 +280,7 @@ static void a_failed_check_leaves_the_log_complete(void **state)
     assert_true(str_find(read_file(other), STR("panic: ")) >= 0);
 }
 
-#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+#if !defined(__SANITIZE_THREAD__)
 static void touch_nothing(void)
 {
     struct log_options o = options();
@@ -293,6 +294,31 @@ static void a_crash_is_told_and_keeps_its_signal(void **state)
 {
     (void)state;
     int status = in_child(touch_nothing);
+    assert_true(WIFSIGNALED(status));
+    assert_int_equal(WTERMSIG(status), SIGSEGV);
+    assert_true(str_find(read_file(file), STR("panic: SIGSEGV")) > 0);
+}
+
+static void *fall(void *arg)
+{
+    (void)raise(SIGSEGV);
+    return arg;
+}
+
+static void touch_nothing_elsewhere(void)
+{
+    struct log_options o = options();
+    pthread_t thread;
+    check_install_handlers();
+    if (log_start(&o) || thread_start(&thread, "other", fall, NULL) != 0)
+        _exit(1);
+    (void)pthread_join(thread, NULL);
+}
+
+static void a_crash_of_any_thread_is_told(void **state)
+{
+    (void)state;
+    int status = in_child(touch_nothing_elsewhere);
     assert_true(WIFSIGNALED(status));
     assert_int_equal(WTERMSIG(status), SIGSEGV);
     assert_true(str_find(read_file(file), STR("panic: SIGSEGV")) > 0);
@@ -337,8 +363,9 @@ int main(void)
         cmocka_unit_test_setup(after_a_fork_lines_go_to_stderr, fresh),
         cmocka_unit_test_setup(lines_that_cannot_be_written_go_to_stderr, fresh),
         cmocka_unit_test_setup(a_failed_check_leaves_the_log_complete, fresh),
-#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+#if !defined(__SANITIZE_THREAD__)
         cmocka_unit_test_setup(a_crash_is_told_and_keeps_its_signal, fresh),
+        cmocka_unit_test_setup(a_crash_of_any_thread_is_told, fresh),
 #endif
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
