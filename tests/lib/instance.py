@@ -116,6 +116,14 @@ def processes_of(folder):
     return found
 
 
+def is_dead(pid):
+    try:
+        with open("/proc/%d/stat" % pid) as handle:
+            return handle.read().rsplit(")", 1)[1].split()[0] in "ZX"
+    except OSError:
+        return True
+
+
 def ringpost_bin():
     return Path(os.environ.get("RINGPOST_BIN", ROOT / "build/release/bin")).resolve()
 
@@ -332,12 +340,17 @@ class Server:
 
     def kill_all(self):
         """For tests that make it die: SIGKILL to every process of this instance, and nothing else."""
-        for pid in processes_of(self.dir):
+        pids = processes_of(self.dir)
+        for pid in pids:
             try:
                 os.kill(pid, signal.SIGKILL)
             except OSError:
                 pass
         self._wait_gone(10)
+        # Whoever gives back much memory has no name in /proc any more, and its locks still.
+        limit = time.monotonic() + 10
+        while any(not is_dead(pid) for pid in pids) and time.monotonic() < limit:
+            time.sleep(0.01)
         self.running = False
 
     def remove(self):
@@ -432,9 +445,18 @@ class Ringpost(Server):
     """The server under test."""
 
     kind = "ringpost"
+    index_damaged = False       # LMDB ends the process on some damaged pages: queue/README.md
 
     def program(self, name):
         return str(ringpost_bin() / name)
+
+    def check_reports(self):
+        """And an error if an engine of it has crashed: the supervisor starts another, and all goes on."""
+        super().check_reports()
+        crash = re.search(r"^.*killed by signal (?!9$|15$).*$", self.log(), re.M)
+        if crash and not self.index_damaged:
+            panics = re.findall(r"^.*panic: .*$", self.log(), re.M)
+            raise self.error("\n".join([crash[0], *panics]))
 
     def engine_pids(self):
         """The processes that must not be the supervisor: children of the pid-file's process."""

@@ -256,6 +256,7 @@ class World:
 
 def damage_index(world, how):
     path = world.server.queue / "index/data.mdb"
+    world.server.index_damaged = True
     size = path.stat().st_size
     if how == "garbage":
         path.write_bytes(world.chance.randbytes(size))

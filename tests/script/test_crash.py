@@ -11,7 +11,7 @@ import time
 import pytest
 
 from lib.dialogue import Smtp
-from lib.instance import Ringpost
+from lib.instance import Ringpost, ServerError
 from lib.sink import Sink
 
 
@@ -147,3 +147,14 @@ def test_deleted_mail_stays_deleted_after_a_kill(sink):
         server.start()
         listing = server.run("mailq").stdout
         assert ids[0] not in listing and ids[1] + "!" in listing and ids[2] in listing
+
+
+def test_an_engine_that_crashes_tells_where_and_comes_back(sink):
+    """And whoever runs it here learns of it: lib/instance.py."""
+    with pytest.raises(ServerError, match=r"killed by signal 11\n.*panic: SIGSEGV at address 0x"):
+        with Ringpost(params={"relayhost": "[127.0.0.1]:%d" % sink.port}) as server:
+            os.kill(server.engine_pids()[0], signal.SIGSEGV)
+            server.wait_log("starting it again")
+            server.wait_ready()
+            server.submit("a@example.com", ["b@dest.example"])
+            sink.wait(1)

@@ -165,9 +165,11 @@ def test_a_damaged_index_is_built_again(backlog, spoil):
         assert time.monotonic() < limit, "no rows are written"
         time.sleep(0.1)
     time.sleep(1)
+    backlog.server.index_damaged = True
     backlog.kill_and(spoil)
-    backlog.ids.update(fill(backlog.server, COUNT, 10))
     backlog.server.wait_log(r"it is built again from the log; what it was is kept in damaged.mdb")
+    backlog.server.wait_ready()  # an engine that died of it is started again
+    backlog.ids.update(fill(backlog.server, COUNT, 10))
     backlog.server.wait_log(r"the index is built again: \d+ messages")
     assert (backlog.server.queue / "index/damaged.mdb").exists()
     backlog.release_and_check(backlog.sink)
